@@ -1,0 +1,118 @@
+"""What a recipe costs, computed from its settings alone: parameters, depth, FLOPs.
+
+A FLOP is one multiplication or one addition; only matrix products are counted (2 per
+multiply-add), as torch's `FlopCounterMode` does.  Element-wise work is a few per cent of the time.
+Torch-free.
+"""
+
+import math
+from typing import NamedTuple
+
+from trm_lab.config.layout import Update
+from trm_lab.config.model import Attention, Model
+from trm_lab.config.recipe import Recipe
+from trm_lab.config.training import QLearning
+from trm_lab.parameters import Geometry, parameters, table_shape
+
+
+class Flops(NamedTuple):
+    """Matrix-product FLOPs of one supervision step of one puzzle in training."""
+
+    forward: int
+    backward: int
+    look_ahead: int
+    """The extra forward pass of Q-learning; 0 for other halting rules."""
+
+    @property
+    def total(self) -> int:
+        """All three."""
+        return sum(self)
+
+
+class Account(NamedTuple):
+    """The cost of a recipe; the fields are columns of the results."""
+
+    params: int
+    """Trained parameters of the trunk, puzzle table apart."""
+    table_params: int
+    """Entries of the puzzle table."""
+    recurring_params: int
+    """Parameters of the nets, applied by every update."""
+    once_params: int
+    """Embeddings and heads, applied once per supervision step."""
+    effective_depth: int
+    """layers * T * (n + 1), of one supervision step."""
+    max_depth: int
+    """effective_depth * N_sup."""
+    graph_updates: int
+    """Updates of a supervision step that keep their graph."""
+    flops_per_update: int
+    """FLOPs of one optimiser update: one supervision step of every slot."""
+    eval_flops: int
+    """FLOPs of one supervision step of one puzzle in evaluation."""
+
+
+def account(recipe: Recipe) -> Account:
+    """Count what one recipe has and costs."""
+    model, geometry = recipe.model, Geometry.of(recipe.task)
+    sizes = [(math.prod(p.shape), p.recurring) for p in parameters(model, geometry).values()]
+    recurring = sum(size for size, again in sizes if again)
+    once = sum(size for size, again in sizes if not again)
+    look_ahead = isinstance(recipe.supervision.halting, QLearning) and recipe.supervision.N_sup > 1
+    step = flops(model, geometry, look_ahead=look_ahead)
+    return Account(
+        params=recurring + once,
+        table_params=math.prod(table_shape(model, geometry) or (0,)),
+        recurring_params=recurring,
+        once_params=once,
+        effective_depth=model.effective_depth,
+        max_depth=model.effective_depth * recipe.supervision.N_sup,
+        graph_updates=model.graph_updates,
+        flops_per_update=step.total * recipe.train.batch,
+        eval_flops=step.forward,
+    )
+
+
+def flops(model: Model, geometry: Geometry, *, look_ahead: bool) -> Flops:
+    """Count the FLOPs of one supervision step of one puzzle.
+
+    Forward: T(n + 1) updates and the heads.  Backward: twice the forward of every update with a
+    graph, less one input gradient where the first of them starts from detached values alone.
+    """
+    S = geometry.cells + model.slots
+    cycle = model.layout.cycle(model.n)
+    program = cycle * model.T
+    update = model.layers * _block_flops(model, S)
+    heads = 2 * S * model.width * geometry.vocabulary + 2 * model.width * 2
+    forward = len(program) * update + heads
+    graph = program[len(program) - model.graph_updates :]
+    backward = 2 * (len(graph) * update + heads) - _skipped(graph) * _first_product(model, S)
+    return Flops(forward, backward, forward if look_ahead else 0)
+
+
+def _skipped(graph: tuple[Update, ...]) -> int:
+    """Count updates whose input carries no graph: nothing injected, nothing written before."""
+    attached: set[int] = set()
+    count = 0
+    for update in graph:
+        reads = {*update.state, *update.context}
+        count += not (update.inject or reads & attached)
+        attached.add(update.write)
+    return count
+
+
+def _block_flops(model: Model, S: int) -> int:
+    D = model.width
+    if isinstance(model.mixer, Attention):
+        across = model.mixer.heads * model.head_dim
+        mixer = 2 * S * D * 4 * across + 4 * S * S * across
+    else:
+        mixer = 6 * D * S * model.inner(S)
+    return mixer + 6 * S * D * model.inner(D)
+
+
+def _first_product(model: Model, S: int) -> int:
+    """FLOPs of the first matrix product of a net, whose input gradient may not be needed."""
+    if isinstance(model.mixer, Attention):
+        return 2 * S * model.width * 3 * model.mixer.heads * model.head_dim
+    return 4 * model.width * S * model.inner(S)

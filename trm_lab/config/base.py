@@ -1,0 +1,25 @@
+"""The base of all settings: frozen, strict, complete.
+
+A setting is data.  Unknown keys, wrong types and out-of-range values are errors; nothing is filled
+in at run time.  Values that *act* on tensors are dispatched from the modules that own torch.
+"""
+
+from typing import Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+
+class Setting(BaseModel):
+    """A frozen settings object; two with the same values compare equal and hash equal."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+def _kind_from_name(value: Any) -> Any:
+    return {"kind": value} if isinstance(value, str) else value
+
+
+BY_NAME = BeforeValidator(_kind_from_name)
+"""Lets a union member without further settings be written as its bare name: `halting: fixed`."""

@@ -1,0 +1,47 @@
+"""A recipe: everything that decides the numbers of one training run.
+
+Its identity is the hash of every science field, defaults included, without the seed: the same
+recipe under another seed is a replicate of the same cell.  Device, workers, paths, logging and
+checkpoint interval are not part of a recipe.
+"""
+
+import hashlib
+import json
+from typing import Any
+
+from pydantic import Field
+from pydantic.main import IncEx
+
+from trm_lab.config.base import Setting
+from trm_lab.config.model import Model
+from trm_lab.config.task import Task
+from trm_lab.config.training import Eval, Supervision, Train
+
+OUTSIDE_IDENTITY: IncEx = {"seed": True, "task": {"train_csv", "test_csv"}}
+"""Left out of the hash: the replicate's number and where files lie."""
+
+
+class Recipe(Setting):
+    """One cell and one seed."""
+
+    task: Task
+    model: Model
+    supervision: Supervision = Supervision()
+    train: Train
+    eval: Eval = Eval()
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+    @property
+    def id(self) -> str:
+        """64 hex digits: SHA-256 of the canonical JSON of the science fields without the seed."""
+        fields = self.model_dump(mode="json", exclude=OUTSIDE_IDENTITY)
+        text = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the recipe as nested plain data, defaults included."""
+        return self.model_dump(mode="json")
+
+    def with_seed(self, seed: int) -> "Recipe":
+        """Give the same cell under another seed."""
+        return Recipe.model_validate({**self.__dict__, "seed": seed})

@@ -1,0 +1,106 @@
+"""Tasks as data: what puzzles there are, and how they are split.
+
+`cells` is the number of cells of a puzzle (L), `vocabulary` the number of token values (V):
+PAD 0, blank 1, digit k is k + 1, as in the official Sudoku-Extreme encoding.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from trm_lab.config.base import BY_NAME, Setting
+
+Count = Annotated[int, Field(ge=1)]
+MIN_CLUES = {4: 4, 6: 8, 9: 17}
+"""Fewest clues of a uniquely solvable grid, by rows (9x9: McGuire et al. 2012)."""
+
+
+class _Grid(Setting):
+    @property
+    def cells(self) -> int:
+        """Number of cells, L."""
+        return self.side**2
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of token values, V."""
+        return self.side + 2
+
+    @property
+    def identifiers(self) -> int:
+        """Rows of the puzzle-embedding table: Sudoku has one shared identifier."""
+        return 1
+
+    @property
+    def side(self) -> int:
+        """Rows of the grid."""
+        return 9
+
+
+class GeneratedSudoku(_Grid):
+    """Sudoku of our own seeded generator, unique solutions, splits disjoint up to symmetry."""
+
+    kind: Literal["sudoku"] = "sudoku"
+    size: Literal[4, 6, 9] = 6
+    """Rows of the grid; boxes are 2x2, 2x3 and 3x3."""
+    clues: Count = 12
+    """Given cells of every puzzle."""
+    train: Count = 2000
+    """Training puzzles before augmentation."""
+    validation: Count = 300
+    """Puzzles evaluated while training."""
+    test: Count = 1000
+    """Puzzles evaluated at the end."""
+    augment: bool = True
+    """Draw a random symmetry of each training puzzle every time it is started."""
+    data_seed: int = Field(default=0, ge=0)
+
+    @property
+    def side(self) -> int:
+        """Rows of the grid."""
+        return self.size
+
+    @model_validator(mode="after")
+    def _clues_fit(self) -> "GeneratedSudoku":
+        least, most = MIN_CLUES[self.size], self.cells - 1
+        if not least <= self.clues <= most:
+            grid = f"{self.size}x{self.size}"
+            raise ValueError(f"clues must be {least} to {most} for {grid}, not {self.clues}")
+        return self
+
+
+class BundledSudoku(_Grid):
+    """The 9x9 puzzles that ship with the package: 1,000 train, 1,000 test, half of them hard."""
+
+    kind: Literal["sudoku_bundled"] = "sudoku_bundled"
+    validation: int = Field(default=200, ge=1, le=500)
+    """Puzzles evaluated while training, of 500 that ship beside the 1,000 for training."""
+    augment: bool = True
+
+
+class SudokuCSV(_Grid):
+    """9x9 puzzles in the official Sudoku-Extreme CSV format: `source,question,answer,rating`."""
+
+    kind: Literal["sudoku_csv"] = "sudoku_csv"
+    name: str = Field(min_length=1)
+    """Name of the data set; part of the identity, where the paths are not."""
+    train_csv: str = Field(min_length=1)
+    test_csv: str = Field(min_length=1)
+    train: Count | None = None
+    """Training puzzles drawn at random with `data_seed`; all if not given."""
+    validation: Count = 300
+    """Puzzles set aside from the training file for evaluation while training."""
+    test: Count | None = None
+    """Test puzzles drawn at random with `data_seed`; all if not given."""
+    augment: bool = True
+    data_seed: int = Field(default=0, ge=0)
+
+    @field_validator("train_csv", "test_csv")
+    @classmethod
+    def _csv(cls, value: str) -> str:
+        if not value.endswith((".csv", ".csv.gz")):
+            raise ValueError(f"expected a .csv or .csv.gz file, not {value!r}")
+        return value
+
+
+Task = Annotated[GeneratedSudoku | BundledSudoku | SudokuCSV, Field(discriminator="kind"), BY_NAME]

@@ -1,0 +1,171 @@
+"""Supervision, optimisation and evaluation as data."""
+
+import itertools
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from trm_lab.config.base import BY_NAME, Setting
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Betas = Annotated[tuple[Fraction, Fraction], Field(strict=False)]
+"""Strict elsewhere, but YAML has lists and no tuples."""
+
+
+class Fixed(Setting):
+    """Every puzzle gets all N_sup supervision steps; the halting head learns nothing."""
+
+    kind: Literal["fixed"] = "fixed"
+
+
+class Confidence(Setting):
+    """Stop when the head says "solved": BCE on exact correctness, halt at logit > 0 (TRM)."""
+
+    kind: Literal["confidence"] = "confidence"
+
+
+class QLearning(Setting):
+    """Stop when halting is worth more than going on (HRM, section 2.4).
+
+    The value of going on is learned from an extra forward pass, which doubles the forward cost.
+    """
+
+    kind: Literal["q_learning"] = "q_learning"
+
+
+Halting = Annotated[Fixed | Confidence | QLearning, Field(discriminator="kind"), BY_NAME]
+
+
+class Stablemax(Setting):
+    """Cross-entropy over s(v) = v + 1 for v >= 0, else 1 / (1 - v) (arXiv 2501.04697)."""
+
+    kind: Literal["stablemax"] = "stablemax"
+    dtype: Literal["float64", "float32"] = "float64"
+    """float64 as published; float32 is the same function in a form whose gradient is finite."""
+
+
+class Softmax(Setting):
+    """Ordinary cross-entropy."""
+
+    kind: Literal["softmax"] = "softmax"
+    dtype: Literal["float64", "float32"] = "float32"
+
+
+Loss = Annotated[Stablemax | Softmax, Field(discriminator="kind"), BY_NAME]
+
+
+class Supervision(Setting):
+    """Deep supervision: one supervision step per optimiser update, halted slots are refilled."""
+
+    N_sup: int = Field(default=16, ge=1, le=4096)
+    """Supervision steps per puzzle, at most."""
+    halting: Halting = Confidence()
+    exploration: Fraction = 0.1
+    """Chance, per slot and step, of a minimum number of steps drawn from 2..N_sup."""
+    halt_weight: float = Field(default=0.5, ge=0)
+    """Weight of the halting losses."""
+    loss: Loss = Stablemax()
+
+
+class AdamATan2(Setting):
+    """Adam with atan2 in place of the division: no epsilon, scale-free (arXiv 2407.05872).
+
+    As the published CUDA kernel computes it: decay first, first-moment correction outside.
+    """
+
+    kind: Literal["adam_atan2"] = "adam_atan2"
+    lr: float = Field(default=1e-4, gt=0)
+    betas: Betas = (0.9, 0.95)
+    weight_decay: float = Field(default=0.1, ge=0)
+
+
+class AdamW(Setting):
+    """Adam with decoupled weight decay (arXiv 1711.05101), torch's own."""
+
+    kind: Literal["adamw"] = "adamw"
+    lr: float = Field(default=1e-4, gt=0)
+    betas: Betas = (0.9, 0.95)
+    weight_decay: float = Field(default=0.1, ge=0)
+    eps: float = Field(default=1e-8, gt=0)
+
+
+Optimizer = Annotated[AdamATan2 | AdamW, Field(discriminator="kind"), BY_NAME]
+
+
+class SignSGD(Setting):
+    """Sparse sign descent on the rows of the puzzle table that are in the batch."""
+
+    lr: float = Field(default=1e-2, gt=0)
+    weight_decay: float = Field(default=0.1, ge=0)
+
+
+class ConstantSchedule(Setting):
+    """Linear warm-up, then constant."""
+
+    kind: Literal["constant"] = "constant"
+    warmup: int = Field(default=2000, ge=0)
+    """Updates of warm-up."""
+
+
+class CosineSchedule(Setting):
+    """Linear warm-up, then half a cosine down to `min_ratio` of the learning rate."""
+
+    kind: Literal["cosine"] = "cosine"
+    warmup: int = Field(default=2000, ge=0)
+    """Updates of warm-up."""
+    min_ratio: Fraction = 0.0
+
+
+Schedule = Annotated[ConstantSchedule | CosineSchedule, Field(discriminator="kind"), BY_NAME]
+
+
+class Train(Setting):
+    """One optimisation."""
+
+    updates: int = Field(ge=1)
+    """Optimiser updates; each is one supervision step of every slot."""
+    batch: int = Field(default=768, ge=1)
+    """Puzzle slots."""
+    optimizer: Optimizer = AdamATan2()
+    table_optimizer: SignSGD = SignSGD()
+    """Optimiser of the puzzle table; without effect where model.puzzle is null."""
+    schedule: Schedule = ConstantSchedule()
+    """Shape of both learning rates."""
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = 0.999
+    """Decay per update of the averaged weights; null for none."""
+    dtype: Literal["float32", "bfloat16", "float64"] = "bfloat16"
+    """Type of the activations.  Parameters are float32 (float64 with float64)."""
+
+    @model_validator(mode="after")
+    def _warmup_fits(self) -> Self:
+        if self.schedule.warmup >= self.updates:
+            raise ValueError(
+                f"schedule.warmup {self.schedule.warmup} leaves nothing of {self.updates} updates"
+            )
+        return self
+
+
+Steps = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=1, strict=False)
+]
+
+
+class Eval(Setting):
+    """What is evaluated, and when.  Evaluation runs all steps for every puzzle."""
+
+    every: int = Field(default=1000, ge=1)
+    """Updates between evaluations on the validation puzzles."""
+    steps: Steps = (16,)
+    """Supervision steps after which validation accuracy is recorded; the last one picks `best`."""
+    final_steps: Steps = (16,)
+    """Supervision steps after which test accuracy is recorded at the end."""
+    best: bool = False
+    """Evaluate the best weights on the test puzzles too, beside the last."""
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        for name in ("steps", "final_steps"):
+            steps = getattr(self, name)
+            if any(a >= b for a, b in itertools.pairwise(steps)):
+                raise ValueError(f"{name} must rise, not {list(steps)}")
+        return self

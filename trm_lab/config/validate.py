@@ -1,0 +1,123 @@
+"""Data to settings, with every error at once, each at its place and with the near miss."""
+
+import difflib
+from typing import Annotated, Any, TypeVar, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from trm_lab.config.source import Path, Source
+from trm_lab.errors import ConfigError
+
+S = TypeVar("S", bound=BaseModel)
+
+
+def validate(kind: type[S], source: Source, data: Any = None) -> S:
+    """Validate `data` (the source's own if not given) as a settings object.
+
+    `data` may hold more than the source says, as a preset with the source's changes laid over it.
+
+    Raises:
+        ConfigError: one line per error, `place: path: what; did you mean ...?`.
+    """
+    values = source.data if data is None else data
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"{source.place(())}: expected a mapping of settings, found {_show(values)}"
+        )
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(detail, kind, values, source) for detail in error.errors()]
+        raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+
+
+def suggest(word: object, known: list[str]) -> str:
+    """Give "; did you mean ...?" or, with nothing near, the choices if they are few."""
+    near = difflib.get_close_matches(str(word).lower(), [k.lower() for k in known], n=1, cutoff=0.5)
+    if near:
+        match = next(k for k in known if k.lower() == near[0])
+        return f"; did you mean {match}?"
+    return f"; known: {', '.join(known)}" if 0 < len(known) <= 20 else ""
+
+
+def _explain(detail: ErrorDetails, kind: type[BaseModel], values: Any, source: Source) -> str:
+    path, owner = _locate(detail["loc"], kind, values)
+    context: dict[str, Any] = detail.get("ctx") or {}
+    word = path[-1] if path else ""
+    match detail["type"]:
+        case "extra_forbidden":
+            what = "unknown setting" + suggest(word, list(owner.model_fields) if owner else [])
+        case "missing":
+            what = "is required"
+        case "union_tag_invalid":
+            tags = [t.strip(" '") for t in context["expected_tags"].split(",")]
+            what = f"no such kind {context['tag']!r}" + suggest(context["tag"], tags)
+        case "union_tag_not_found":
+            what = "needs a kind" + suggest("", _tags(kind, path))
+        case "literal_error":
+            choices = [c.strip(" '") for c in context["expected"].replace(" or ", ",").split(",")]
+            what = f"{_show(detail['input'])} is not one of {', '.join(choices)}"
+            what += suggest(detail["input"], choices) if isinstance(detail["input"], str) else ""
+        case "value_error":
+            what = str(context["error"])
+        case _:
+            what = f"{detail['msg'][0].lower()}{detail['msg'][1:]}, not {_show(detail['input'])}"
+    dotted = ".".join(str(part) for part in path)
+    return f"{source.place(path)}: {dotted}: {what}" if dotted else f"{source.place(path)}: {what}"
+
+
+def _locate(loc: Path, kind: type[BaseModel], values: Any) -> tuple[Path, type[BaseModel] | None]:
+    """Drop union tags from pydantic's location; also give the model that owns the last part."""
+    path: list[str | int] = []
+    owner: type[BaseModel] | None = kind
+    options: list[type[BaseModel]] = [kind]
+    here = values
+    for part in loc:
+        chosen = [o for o in options if _tag(o) == part] if len(options) > 1 else []
+        if chosen:
+            options = chosen
+            continue
+        path.append(part)
+        owner = options[0] if len(options) == 1 else None
+        field = owner.model_fields.get(str(part)) if owner else None
+        if field:
+            options = _models(field.annotation)
+        elif isinstance(part, str):
+            options = []
+        here = _get(here, part)
+    return tuple(path), owner
+
+
+def _get(here: Any, part: str | int) -> Any:
+    try:
+        return here[part]
+    except (KeyError, IndexError, TypeError):
+        return None
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    parts = (
+        get_args(annotation)[:1] if get_origin(annotation) is Annotated else get_args(annotation)
+    )
+    return [m for part in parts for m in _models(part)]
+
+
+def _tag(model: type[BaseModel]) -> str | None:
+    field = model.model_fields.get("kind")
+    return None if field is None else str(field.default)
+
+
+def _tags(kind: type[BaseModel], path: Path) -> list[str]:
+    models: list[type[BaseModel]] = [kind]
+    for part in path:
+        fields = [m.model_fields[str(part)] for m in models if str(part) in m.model_fields]
+        models = [m for f in fields for m in _models(f.annotation)]
+    return [t for m in models if (t := _tag(m))]
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

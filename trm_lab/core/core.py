@@ -1,0 +1,125 @@
+"""The recursive core: embed, recurse, read out.  Functions over named tensors, no hidden state.
+
+Letters: B puzzles, L cells, E puzzle slots, S = L + E positions, D width, V vocabulary.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from trm_lab.config.gradient import Gradient
+from trm_lab.config.model import LearnedPositions, Model
+from trm_lab.core.nets import Mix, Params, apply_net, build_mixer, linear
+from trm_lab.core.recursion import Latents, recurse
+from trm_lab.parameters import Geometry
+
+CPU = torch.device("cpu")
+HALF = 0.707106781
+"""1/sqrt(2) to nine digits, the published constant: keeps the variance of tokens + positions."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The tensors of a model."""
+
+    params: dict[str, Tensor]
+    """Trained parameters by name; see `trm_lab.parameters`."""
+    initial: tuple[Float[Tensor, " D"], ...]
+    """Untrained start of each latent, one vector broadcast over positions."""
+    table: Float[Tensor, "ids dim"] | None = None
+    """Puzzle table, trained by its own sparse optimiser."""
+
+    def rows(self, identifiers: Int[Tensor, " B"]) -> Float[Tensor, "B dim"] | None:
+        """Look up the puzzle vectors of a batch, detached."""
+        return None if self.table is None else self.table[identifiers].detach()
+
+
+class Readout(NamedTuple):
+    """What one supervision step gives."""
+
+    z: Latents
+    """Latents after the step, with the graph that the gradient scheme left."""
+    logits: Float[Tensor, "B L V"]
+    halt: Float[Tensor, "B 2"]
+    """Logits of halting and of continuing, in at least float32."""
+
+
+@dataclass(frozen=True)
+class Core:
+    """A model made ready for a geometry, an activation type and a device."""
+
+    model: Model
+    geometry: Geometry
+    dtype: torch.dtype = torch.float32
+    device: torch.device = CPU
+    mix: Mix = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        mix = build_mixer(self.model, self.positions, self.dtype, self.device)
+        object.__setattr__(self, "mix", mix)
+
+    @property
+    def positions(self) -> int:
+        """Positions of a state, S."""
+        return self.geometry.cells + self.model.slots
+
+    def start(self, weights: Weights, batch: int) -> Latents:
+        """Give the latents of fresh puzzles: the initial vectors over all positions."""
+        shape = (batch, self.positions, self.model.width)
+        return tuple(v.to(self.dtype).expand(shape) for v in weights.initial)
+
+    def embed(
+        self, params: Params, inputs: Int[Tensor, "B L"], rows: Float[Tensor, "B dim"] | None
+    ) -> Float[Tensor, "B S D"]:
+        """Embed tokens, put the puzzle slots in front, add positions, scale by sqrt(D)."""
+        model = self.model
+        x = F.embedding(inputs, params["embed.tokens"].to(self.dtype))
+        if model.puzzle is not None:
+            assert rows is not None, "a model with puzzle slots needs their rows"
+            filled = model.puzzle.slots * model.width
+            prefix = F.pad(rows.to(self.dtype), (0, filled - rows.shape[-1]))
+            x = torch.cat((prefix.view(-1, model.puzzle.slots, model.width), x), dim=-2)
+        if isinstance(model.positions, LearnedPositions):
+            x = HALF * (x + params["embed.positions"].to(self.dtype))
+        return math.sqrt(model.width) * x
+
+    def net(self, params: Params) -> Callable[[int, Tensor], Tensor]:
+        """Bind the nets to parameters."""
+        model = self.model
+        return lambda index, h: apply_net(
+            params, f"net.{index}", model.layers, self.mix, model.norm_eps, h
+        )
+
+    def step(
+        self,
+        params: Params,
+        z: Latents,
+        inputs: Int[Tensor, "B L"],
+        rows: Float[Tensor, "B dim"] | None = None,
+        *,
+        n: int | None = None,
+        T: int | None = None,
+        gradient: Gradient | None = None,
+    ) -> Readout:
+        """Run one supervision step from latents z.
+
+        `n`, `T` and `gradient` default to the model's; test-time compute is a matter of passing
+        others.
+        """
+        model = self.model
+        x = self.embed(params, inputs, rows)
+        cycle = model.layout.cycle(n or model.n)
+        z = recurse(z, x, self.net(params), cycle, T or model.T, gradient or model.gradient)
+        y = z[model.layout.answer]
+        logits = linear(y, params["head.logits"])[..., model.slots :, :]
+        first = y[..., 0, :]
+        halt = F.linear(
+            first, params["head.halt.weight"].to(y.dtype), params["head.halt.bias"].to(y.dtype)
+        )
+        return Readout(z, logits, halt.to(torch.promote_types(y.dtype, torch.float32)))

@@ -1,0 +1,75 @@
+"""Evaluation: every puzzle gets all steps, and every step asked for is scored.
+
+Shapes: P puzzles, K recorded steps.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from trm_lab.core.core import Core, Weights
+from trm_lab.core.halting import HALT
+from trm_lab.core.losses import score
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """Per-puzzle results after each recorded number of supervision steps."""
+
+    steps: Int[np.ndarray, " K"]
+    solved: Bool[np.ndarray, "P K"]
+    """All cells right."""
+    cell_accuracy: Float[np.ndarray, "P K"]
+    """Share of the cells that are right, given cells included."""
+    halt_logit: Float[np.ndarray, "P K"]
+
+    @property
+    def puzzle_accuracy(self) -> Float[np.ndarray, " K"]:
+        """Share of puzzles solved, by step."""
+        return np.asarray(self.solved.mean(axis=0))
+
+    @property
+    def mean_cell_accuracy(self) -> Float[np.ndarray, " K"]:
+        """Mean over puzzles of the share of right cells, by step."""
+        return np.asarray(self.cell_accuracy.mean(axis=0, dtype=np.float64))
+
+
+@torch.no_grad()
+def evaluate(
+    core: Core,
+    weights: Weights,
+    params: Mapping[str, Tensor],
+    inputs: Int[np.ndarray, "P L"],
+    labels: Int[np.ndarray, "P L"],
+    *,
+    steps: tuple[int, ...],
+    batch: int = 64,
+) -> Outcomes:
+    """Evaluate parameters on puzzles with identifier 0 after each of the given (rising) steps.
+
+    `params` stands in for `weights.params`, so that averaged weights can be evaluated.
+    """
+    kept: tuple[list[np.ndarray], ...] = ([], [], [])
+    for at in range(0, len(inputs), batch):
+        tokens = torch.as_tensor(inputs[at : at + batch].astype(np.int32), device=core.device)
+        target = torch.as_tensor(labels[at : at + batch].astype(np.int64), device=core.device)
+        rows = weights.rows(torch.zeros(len(tokens), dtype=torch.int64, device=core.device))
+        z = core.start(weights, len(tokens))
+        recorded = []
+        for step in range(1, steps[-1] + 1):
+            z, logits, halt = core.step(params, z, tokens, rows)
+            if step in steps:
+                recorded.append((*score(logits, target), halt[..., HALT]))
+        for chunks, values in zip(kept, zip(*recorded, strict=True), strict=True):
+            chunks.append(torch.stack(values, dim=-1).cpu().float().numpy())
+    solved, cells, halts = (np.concatenate(chunks) for chunks in kept)
+    return Outcomes(
+        np.array(steps, dtype=np.int32),
+        solved > 0.5,
+        cells.astype(np.float32),
+        halts.astype(np.float32),
+    )

@@ -1,0 +1,80 @@
+"""Halting rules: when a slot is released, and what the halting head learns.
+
+A rule is two small functions of the head's logits; the budget N_sup and the exploration are added
+once for all rules in `release`.  Shapes: B slots.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from trm_lab.config.training import Confidence, Fixed, Halting, QLearning
+
+HALT, CONTINUE = 0, 1
+"""Columns of the head."""
+
+
+def wants_to_halt(rule: Halting, halt: Float[Tensor, "B 2"]) -> Bool[Tensor, " B"]:
+    """Say which slots the rule would release."""
+    match rule:
+        case Fixed():
+            return torch.zeros_like(halt[..., HALT], dtype=torch.bool)
+        case Confidence():
+            return halt[..., HALT] > 0
+        case QLearning():
+            return halt[..., HALT] > halt[..., CONTINUE]
+
+
+def release(
+    rule: Halting,
+    halt: Float[Tensor, "B 2"],
+    steps: Int[Tensor, " B"],
+    N_sup: int,
+    minimum: Int[Tensor, " B"],
+) -> Bool[Tensor, " B"]:
+    """Say which slots are done: out of budget, or wanting to halt at `minimum` steps or later."""
+    return (steps >= N_sup) | (wants_to_halt(rule, halt) & (steps >= minimum))
+
+
+def halting_losses(
+    rule: Halting,
+    halt: Float[Tensor, "B 2"],
+    correct: Bool[Tensor, " B"],
+    look_ahead: Float[Tensor, " B"] | None,
+) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
+    """Give the losses of halting and of continuing, per slot.
+
+    `correct` is whether the puzzle is solved exactly at this step; `look_ahead` the value of going
+    on, from `continue_value`, where the rule learns one.
+    """
+    nothing = torch.zeros_like(halt[..., HALT])
+    if isinstance(rule, Fixed):
+        return nothing, nothing
+    stop = _bce(halt[..., HALT], correct.to(halt.dtype))
+    go_on = nothing if look_ahead is None else _bce(halt[..., CONTINUE], look_ahead)
+    return stop, go_on
+
+
+def continue_value(
+    rule: Halting,
+    next_halt: Callable[[], Float[Tensor, "B 2"]],
+    last: Bool[Tensor, " B"],
+    N_sup: int,
+) -> Float[Tensor, " B"] | None:
+    """Value of going on, from the head's logits one step later; None if the rule has no use for it.
+
+    `next_halt` is called only by the rule that needs HRM's extra forward pass.
+    """
+    if not isinstance(rule, QLearning) or N_sup == 1:
+        return None
+    with torch.no_grad():
+        ahead = next_halt()
+        best = torch.maximum(ahead[..., HALT], ahead[..., CONTINUE])
+        return torch.sigmoid(torch.where(last, ahead[..., HALT], best))
+
+
+def _bce(logits: Tensor, target: Tensor) -> Tensor:
+    return binary_cross_entropy_with_logits(logits, target, reduction="none")

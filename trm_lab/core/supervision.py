@@ -1,0 +1,133 @@
+"""One supervision step over a carry of slots.
+
+Every optimiser update is one supervision step of every slot.  A slot whose puzzle is done takes the
+row of the new batch at its place; a slot still at work keeps its puzzle, and the new row at its
+place is not used.  No control flow depends on data, so a step can be compiled and captured.
+Shapes: B slots, L cells.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from trm_lab.config.training import Supervision
+from trm_lab.core.core import Core, Weights
+from trm_lab.core.halting import HALT, continue_value, halting_losses, release
+from trm_lab.core.losses import IGNORED, puzzle_losses, score
+from trm_lab.core.nets import Params
+from trm_lab.core.recursion import Latents
+
+
+class Batch(NamedTuple):
+    """Puzzles: tokens, labels (-100 ignored) and identifiers."""
+
+    inputs: Int[Tensor, "B L"]
+    labels: Int[Tensor, "B L"]
+    identifiers: Int[Tensor, " B"]
+
+
+class Carry(NamedTuple):
+    """What each slot holds between supervision steps."""
+
+    z: Latents
+    steps: Int[Tensor, " B"]
+    """Supervision steps that the slot's puzzle has had."""
+    halted: Bool[Tensor, " B"]
+    """Whether the slot is refilled before the next step."""
+    batch: Batch
+
+
+class Outcome(NamedTuple):
+    """What one supervision step gives the optimiser and the log.
+
+    Losses are sums over all slots; the rest are sums over the slots that are scored: those that
+    halted at this step and have a label.
+    """
+
+    loss: Float[Tensor, ""]
+    lm_loss: Float[Tensor, ""]
+    halt_loss: Float[Tensor, ""]
+    continue_loss: Float[Tensor, ""]
+    scored: Int[Tensor, ""]
+    cell_accuracy: Float[Tensor, ""]
+    solved: Int[Tensor, ""]
+    halt_accuracy: Int[Tensor, ""]
+    """Slots whose halting logit has the right sign."""
+    steps: Int[Tensor, ""]
+    logits: Float[Tensor, "B L V"]
+    halt: Float[Tensor, "B 2"]
+    look_ahead: Float[Tensor, " B"] | None
+    """Target of the continue logit, for the rule that has one."""
+
+
+def empty_carry(core: Core, weights: Weights, batch: Batch) -> Carry:
+    """Give a carry whose slots all ask to be refilled."""
+    size = batch.inputs.shape[0]
+    device = batch.inputs.device
+    return Carry(
+        core.start(weights, size),
+        torch.zeros(size, dtype=torch.int32, device=device),
+        torch.ones(size, dtype=torch.bool, device=device),
+        batch,
+    )
+
+
+def refill(core: Core, weights: Weights, carry: Carry, batch: Batch) -> Carry:
+    """Put fresh puzzles of `batch` into the halted slots."""
+
+    def choose(new: Tensor, old: Tensor) -> Tensor:
+        return torch.where(carry.halted.view(-1, *[1] * (old.ndim - 1)), new, old)
+
+    start = core.start(weights, carry.steps.shape[0])
+    return Carry(
+        tuple(choose(new, old) for new, old in zip(start, carry.z, strict=True)),
+        torch.where(carry.halted, 0, carry.steps),
+        torch.zeros_like(carry.halted),
+        Batch(*(choose(new, old) for new, old in zip(batch, carry.batch, strict=True))),
+    )
+
+
+def supervise(
+    core: Core,
+    params: Params,
+    supervision: Supervision,
+    carry: Carry,
+    rows: Float[Tensor, "B dim"] | None,
+    minimum: Int[Tensor, " B"],
+) -> tuple[Carry, Outcome]:
+    """Run one supervision step in training on a refilled carry.
+
+    `rows` are the puzzle vectors of the carry's puzzles; `minimum` the steps before which
+    exploration keeps a slot, 0 for none.  The new carry is detached.
+    """
+    inputs, labels, _ = carry.batch
+    rule, N_sup = supervision.halting, supervision.N_sup
+    z, logits, halt = core.step(params, carry.z, inputs, rows)
+    z = tuple(latent.detach() for latent in z)
+    steps = carry.steps + 1
+    with torch.no_grad():
+        correct, cell_accuracy = score(logits, labels)
+        halted = release(rule, halt, steps, N_sup, minimum)
+    look_ahead = continue_value(
+        rule, lambda: core.step(params, z, inputs, rows).halt, steps >= N_sup, N_sup
+    )
+    lm = puzzle_losses(supervision.loss, logits, labels).sum()
+    stop, go_on = (part.sum() for part in halting_losses(rule, halt, correct, look_ahead))
+    scored = halted & (labels != IGNORED).any(-1)
+    outcome = Outcome(
+        loss=lm + supervision.halt_weight * (stop + go_on),
+        lm_loss=lm.detach(),
+        halt_loss=stop.detach(),
+        continue_loss=go_on.detach(),
+        scored=scored.sum(),
+        cell_accuracy=torch.where(scored, cell_accuracy, 0).sum(),
+        solved=(scored & correct).sum(),
+        halt_accuracy=(scored & ((halt[..., HALT] >= 0) == correct)).sum(),
+        steps=torch.where(scored, steps, 0).sum(),
+        logits=logits.detach(),
+        halt=halt.detach(),
+        look_ahead=look_ahead,
+    )
+    return Carry(z, steps, halted, carry.batch), outcome
