@@ -10,14 +10,13 @@ import json
 from typing import Any
 
 from pydantic import Field
-from pydantic.main import IncEx
 
 from trm_lab.config.base import Setting
 from trm_lab.config.model import Model
 from trm_lab.config.task import Task
 from trm_lab.config.training import Eval, Supervision, Train
 
-OUTSIDE_IDENTITY: IncEx = {"seed": True, "task": {"train_csv", "test_csv"}}
+OUTSIDE_IDENTITY: dict[str, Any] = {"seed": True, "task": {"train_csv", "test_csv"}}
 """Left out of the hash: the replicate's number and where files lie."""
 
 

@@ -76,7 +76,7 @@ def attention(
 
     def mix(params: Params, prefix: str, h: Tensor) -> Tensor:
         qkv = linear(h, params[f"{prefix}.qkv"]).view(*h.shape[:-1], 3 * heads, head_dim)
-        q, k, v = qkv.split(heads, dim=-2)
+        q, k, v = torch.split(qkv, heads, dim=-2)
         if tables is not None:
             q, k = rotate(q, *tables), rotate(k, *tables)
         out = F.scaled_dot_product_attention(
@@ -92,7 +92,8 @@ def token_mlp(model: Model) -> Mix:
     """Build SwiGLU over positions; its residual norm runs over positions too, per channel."""
 
     def mix(params: Params, prefix: str, h: Tensor) -> Tensor:
-        across = h.transpose(-1, -2)
+        # Contiguous, or torch multiplies batch by batch where weights need no gradient: slower.
+        across = h.transpose(-1, -2).contiguous()
         across = rms_norm(across + swiglu(params, prefix, across), model.norm_eps)
         return across.transpose(-1, -2)
 

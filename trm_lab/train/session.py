@@ -1,0 +1,210 @@
+"""The state of a training run: everything that one update reads and writes.
+
+A checkpoint holds all of it, so that a resumed run goes on bit for bit.  Random draws need no
+saving: they are keyed by the update counter (see `stream`).
+"""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trm_lab.atomic import replacing
+from trm_lab.config.recipe import Recipe
+from trm_lab.core.core import Core, Weights
+from trm_lab.core.initial import initial_weights
+from trm_lab.core.supervision import Batch, Carry, Outcome, empty_carry, refill, supervise
+from trm_lab.errors import ConfigError
+from trm_lab.parameters import Geometry
+from trm_lab.train.optimizers import average, build_optimizer, rate, sign_sgd
+from trm_lab.train.stream import Stream
+
+SUMMED = (
+    "loss", "lm_loss", "halt_loss", "continue_loss", "scored", "cell_accuracy", "solved", "steps",
+)  # fmt: skip
+"""Fields of an outcome that are added up between two records."""
+
+
+@dataclass
+class Counters:
+    """What a run has used so far; evaluation apart."""
+
+    update: int = 0
+    examples: int = 0
+    """Puzzles started."""
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+
+@dataclass
+class Session:
+    """One run in memory."""
+
+    recipe: Recipe
+    core: Core
+    weights: Weights
+    optimizer: torch.optim.Optimizer
+    shadow: dict[str, Tensor] | None
+    """Averaged weights, or None without averaging."""
+    stream: Stream
+    carry: Carry
+    sums: Tensor
+    """Sums of `SUMMED` since the last record."""
+    started: Tensor
+    """Puzzles started since the last record."""
+    counters: Counters = field(default_factory=Counters)
+    best: dict[str, float] | None = None
+    """Update and validation accuracy of the best evaluation so far."""
+    since: int = 0
+    """Update of the last record."""
+
+    @classmethod
+    def fresh(cls, recipe: Recipe, stream: Stream, device: torch.device) -> "Session":
+        """Start a run from nothing."""
+        dtype = getattr(torch, recipe.train.dtype)
+        geometry = Geometry.of(recipe.task)
+        core = Core(recipe.model, geometry, dtype, device)
+        weights = initial_weights(recipe.model, geometry, recipe.seed, dtype, device)
+        for p in weights.params.values():
+            p.requires_grad_()
+        averaged = recipe.train.ema is not None
+        return cls(
+            recipe=recipe,
+            core=core,
+            weights=weights,
+            optimizer=build_optimizer(recipe.train.optimizer, weights.params.values()),
+            shadow=(
+                {k: p.detach().clone() for k, p in weights.params.items()} if averaged else None
+            ),
+            stream=stream,
+            carry=empty_carry(core, weights, stream.draw(1)),
+            sums=torch.zeros(len(SUMMED), dtype=torch.float64, device=device),
+            started=torch.zeros((), dtype=torch.int64, device=device),
+        )
+
+    def advance(self) -> None:
+        """Do one optimiser update: one supervision step of every slot."""
+        recipe, weights = self.recipe, self.weights
+        train, supervision = recipe.train, recipe.supervision
+        update = self.counters.update + 1
+        self.started += self.carry.halted.sum()
+        carry = refill(self.core, weights, self.carry, self.stream.draw(update))
+        rows = weights.rows(carry.batch.identifiers)
+        rows = None if rows is None else rows.requires_grad_()
+        minimum = self.stream.minimum(update, supervision.exploration, supervision.N_sup)
+        carry, outcome = supervise(self.core, weights.params, supervision, carry, rows, minimum)
+        leaves = [*weights.params.values()] + ([] if rows is None else [rows])
+        grads = torch.autograd.grad(outcome.loss / train.batch, leaves, allow_unused=True)
+        for p, g in zip(weights.params.values(), grads, strict=False):
+            p.grad = g
+        factor = rate(train.schedule, update, train.updates)
+        if weights.table is not None and grads[-1] is not None:
+            setting = train.table_optimizer
+            sign_sgd(
+                weights.table, carry.batch.identifiers, grads[-1],
+                setting.lr * factor, setting.weight_decay,
+            )  # fmt: skip
+        for group in self.optimizer.param_groups:
+            group["lr"] = train.optimizer.lr * factor
+        self.optimizer.step()
+        if self.shadow is not None and train.ema is not None:
+            average(self.shadow, weights.params, train.ema)
+        self.carry = carry
+        self.counters.update = update
+        self._add(outcome)
+
+    @property
+    def evaluated(self) -> dict[str, Tensor]:
+        """The parameters that evaluation uses: averaged where there are any."""
+        return self.weights.params if self.shadow is None else self.shadow
+
+    def record(self) -> dict[str, Any]:
+        """Give the means since the last record and start over."""
+        total = dict(zip(SUMMED, self.sums.tolist(), strict=True))
+        window = self.counters.update - self.since
+        slots, scored = window * self.recipe.train.batch, total["scored"]
+        self.counters.examples += int(self.started)
+        self.sums.zero_()
+        self.started.zero_()
+        self.since = self.counters.update
+        return {
+            "loss": total["loss"] / slots,
+            "lm_loss": total["lm_loss"] / slots,
+            "halt_loss": (total["halt_loss"] + total["continue_loss"]) / slots,
+            "cell_accuracy": total["cell_accuracy"] / scored if scored else None,
+            "puzzle_accuracy": total["solved"] / scored if scored else None,
+            "mean_steps": total["steps"] / scored if scored else None,
+            "lr": self.optimizer.param_groups[0]["lr"],
+        }
+
+    def _add(self, outcome: Outcome) -> None:
+        self.sums += torch.stack([getattr(outcome, name).double() for name in SUMMED])
+
+    def save(self, path: Path, fingerprint: str) -> None:
+        """Write a checkpoint, whole or not at all."""
+        content = {
+            "recipe_id": self.recipe.id,
+            "seed": self.recipe.seed,
+            "fingerprint": fingerprint,
+            **self.tensors(),
+            "optimizer": self.optimizer.state_dict(),
+            "carry": {
+                "z": list(self.carry.z),
+                "steps": self.carry.steps,
+                "halted": self.carry.halted,
+                "batch": self.carry.batch._asdict(),
+            },
+            "sums": self.sums,
+            "started": self.started,
+            "since": self.since,
+            "counters": asdict(self.counters),
+            "best": self.best,
+        }
+        with replacing(path) as temporary:
+            torch.save(content, temporary)
+
+    def tensors(self) -> dict[str, Any]:
+        """Give all weights: trained, averaged, initial states, puzzle table."""
+        return {
+            "params": {k: p.detach() for k, p in self.weights.params.items()},
+            "ema": self.shadow,
+            "initial": list(self.weights.initial),
+            "table": self.weights.table,
+        }
+
+    def restore(self, path: Path, fingerprint: str) -> None:
+        """Take over a checkpoint.
+
+        Raises:
+            ConfigError: the checkpoint is of another recipe, seed or data set.
+        """
+        content = torch.load(path, map_location=self.core.device, weights_only=True)
+        for name, ours in (
+            ("recipe_id", self.recipe.id),
+            ("seed", self.recipe.seed),
+            ("fingerprint", fingerprint),
+        ):
+            if content[name] != ours:
+                raise ConfigError(
+                    f"{path}: checkpoint has {name} {content[name]}, this run {ours}; the recipe or "
+                    "its data changed since; give another folder"
+                )
+        with torch.no_grad():
+            for name, p in self.weights.params.items():
+                p.copy_(content["params"][name])
+            for vector, saved in zip(self.weights.initial, content["initial"], strict=True):
+                vector.copy_(saved)
+            if self.weights.table is not None:
+                self.weights.table.copy_(content["table"])
+        self.shadow = content["ema"]
+        self.optimizer.load_state_dict(content["optimizer"])
+        carry = content["carry"]
+        self.carry = Carry(
+            tuple(carry["z"]), carry["steps"], carry["halted"], Batch(**carry["batch"])
+        )
+        self.sums, self.started = content["sums"], content["started"]
+        self.since = content["since"]
+        self.counters = Counters(**content["counters"])
+        self.best = content["best"]

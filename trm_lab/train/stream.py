@@ -1,0 +1,59 @@
+"""What training draws at each update, as a function of (seed, update) alone.
+
+No generator is carried along: the update counter is the generator's state, so a resumed run draws
+what an uninterrupted one would, and two models of one seed see the same puzzles.
+Shapes: B slots, L cells.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from trm_lab.core.initial import keyed
+from trm_lab.core.supervision import Batch
+from trm_lab.tasks.dataset import TaskData
+
+
+class Stream:
+    """Batches of training puzzles and exploration minima."""
+
+    def __init__(self, data: TaskData, batch: int, seed: int, device: torch.device) -> None:
+        self.data = data
+        self.batch = batch
+        self.seed = seed
+        self.device = device
+        self._order = lru_cache(maxsize=2)(self._permutation)
+
+    def draw(self, update: int) -> Batch:
+        """Give the new batch of an update counted from 1.
+
+        Puzzles follow one random order per pass over the training set; each gets a fresh random
+        symmetry where the task allows one.
+        """
+        puzzles, size = self.data.train, len(self.data.train)
+        place = (update - 1) * self.batch + np.arange(self.batch)
+        rows = np.array([self._order(int(p) // size)[int(p) % size] for p in place])
+        inputs, labels = puzzles.inputs[rows], puzzles.labels[rows]
+        if self.data.augment is not None:
+            inputs, labels = self.data.augment(inputs, labels, keyed(self.seed, "augment", update))
+        return Batch(
+            torch.as_tensor(inputs.astype(np.int32), device=self.device),
+            torch.as_tensor(labels.astype(np.int64), device=self.device),
+            torch.zeros(self.batch, dtype=torch.int64, device=self.device),
+        )
+
+    def minimum(self, update: int, exploration: float, N_sup: int) -> Int[Tensor, " B"]:
+        """Give the steps before which exploration keeps each slot: 2..N_sup, or 0 for none."""
+        if N_sup == 1:
+            least = np.zeros(self.batch, dtype=np.int32)
+        else:
+            rng = keyed(self.seed, "explore", update)
+            explores = rng.random(self.batch) < exploration
+            least = np.where(explores, rng.integers(2, N_sup + 1, self.batch), 0)
+        return torch.as_tensor(least.astype(np.int32), device=self.device)
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        return keyed(self.seed, "order", epoch).permutation(len(self.data.train))
