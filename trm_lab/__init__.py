@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from trm_lab.config import Recipe as Recipe
     from trm_lab.config import preset as preset
     from trm_lab.results import open_results as open_results
-    from trm_lab.train import Execution as Execution
+    from trm_lab.config.execution import Execution as Execution
     from trm_lab.train import train as train
 
 _HOME = {
@@ -22,7 +22,7 @@ _HOME = {
     "Recipe": "trm_lab.config",
     "preset": "trm_lab.config",
     "open_results": "trm_lab.results",
-    "Execution": "trm_lab.train",
+    "Execution": "trm_lab.config.execution",
     "train": "trm_lab.train",
 }
 __all__ = [*_HOME, "__version__"]

@@ -28,6 +28,8 @@ class Source:
     """1-based line and column by path."""
     arguments: dict[Path, str] = field(default_factory=dict)
     """Command-line arguments that replaced a path."""
+    text: str = ""
+    """The whole file, verbatim."""
 
     def place(self, path: Path) -> str:
         """Say where `path`, or its nearest written ancestor, stands."""
@@ -80,7 +82,7 @@ def parse_yaml(text: str, name: str) -> Source:
         mark = error.problem_mark
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
         raise ConfigError(f"{where}: {error.problem}") from None
-    return Source(data, name, dict(_walk(node, ())))
+    return Source(data, name, dict(_walk(node, ())), text=text)
 
 
 def parse_setting(argument: str) -> tuple[Path, Any]:
@@ -94,28 +96,6 @@ def parse_setting(argument: str) -> tuple[Path, Any]:
     if not equals or not all(path):
         raise ConfigError(f"--set {argument}: expected a dotted name, '=' and a value: model.T=3")
     return path, parse_yaml(value, f"--set {argument}").data
-
-
-def override(source: Source, arguments: list[str]) -> Source:
-    """Apply `--set` arguments to a source; a later one wins."""
-    result = source
-    for argument in arguments:
-        path, value = parse_setting(argument)
-        result = Source(
-            put(result.data, path, value),
-            result.name,
-            result.places,
-            {**result.arguments, path: f"--set {argument}"},
-        )
-    return result
-
-
-def put(data: Any, path: Path, value: Any) -> Any:
-    """Give a copy of nested mappings with `path` set to `value`."""
-    if not path:
-        return value
-    base = data if isinstance(data, dict) else {}
-    return {**base, path[0]: put(base.get(path[0]), path[1:], value)}
 
 
 def merge(base: Any, change: Any) -> Any:

@@ -1,4 +1,4 @@
-"""How a run is executed, and what it was executed on.  None of it is part of a recipe."""
+"""What a run is executed on.  None of it is part of a recipe."""
 
 import platform
 import socket
@@ -6,43 +6,29 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
 
 import trm_lab
-from trm_lab.config.base import Setting
+from trm_lab.config.execution import Execution
 from trm_lab.errors import ConfigError
 
 
-class Execution(Setting):
-    """Where and how to run.  Equal settings on an equal machine give equal bits."""
+def prepare(execution: Execution) -> torch.device:
+    """Set threads and precision of this process; give the device.
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int | None = Field(default=None, ge=1)
-    """CPU threads of torch; null leaves them as they are."""
-    matmul_precision: Literal["highest", "high", "medium"] = "highest"
-    """torch's float32 matmul precision; below "highest" rounding may differ by machine."""
-    checkpoint_seconds: float = Field(default=60.0, ge=0)
-    """Least time between checkpoints, beside those at evaluations."""
-    log_every: int = Field(default=25, ge=1)
-    """Updates per training record."""
-
-    def prepare(self) -> torch.device:
-        """Set threads and precision of this process; give the device.
-
-        Raises:
-            ConfigError: CUDA asked for and not there.
-        """
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
-        torch.set_float32_matmul_precision(self.matmul_precision)
-        available = torch.cuda.is_available()
-        if self.device == "cuda" and not available:
-            raise ConfigError("device: cuda was asked for, but torch sees no CUDA device")
-        return torch.device("cuda" if available and self.device != "cpu" else "cpu")
+    Raises:
+        ConfigError: CUDA asked for and not there.
+    """
+    if execution.threads is not None:
+        torch.set_num_threads(execution.threads)
+    torch.set_float32_matmul_precision(execution.matmul_precision)
+    available = torch.cuda.is_available()
+    if execution.device == "cuda" and not available:
+        raise ConfigError("device: cuda was asked for, but torch sees no CUDA device")
+    return torch.device("cuda" if available and execution.device != "cpu" else "cpu")
 
 
 def describe(device: torch.device) -> dict[str, Any]:

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from trm_lab.accounting import Account, account
 from trm_lab.atomic import replacing
+from trm_lab.config.execution import Execution
 from trm_lab.config.recipe import Recipe
 from trm_lab.core.evaluation import Outcomes, evaluate
 from trm_lab.runs import Labels, RunFolder, State, now
 from trm_lab.tasks.build import build
 from trm_lab.tasks.dataset import Puzzles, TaskData
-from trm_lab.train.environment import Execution, describe
+from trm_lab.train.environment import describe, prepare
 from trm_lab.train.session import Session
 from trm_lab.train.stream import Stream
 
@@ -106,7 +107,7 @@ class _Run:
         self.saved = time.monotonic()
 
     def train(self, cache: Path | None) -> None:
-        device = self.execution.prepare()
+        device = prepare(self.execution)
         self.fixed["environment"] = describe(device)
         self.status(State.RUNNING)
         data = build(self.recipe.task, cache)

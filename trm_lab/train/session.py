@@ -188,8 +188,8 @@ class Session:
         ):
             if content[name] != ours:
                 raise ConfigError(
-                    f"{path}: checkpoint has {name} {content[name]}, this run {ours}; the recipe or "
-                    "its data changed since; give another folder"
+                    f"{path}: checkpoint has {name} {content[name]}, this run {ours}; the recipe "
+                    "or its data changed since; give another folder"
                 )
         with torch.no_grad():
             for name, p in self.weights.params.items():

@@ -1,0 +1,91 @@
+"""A study: one scientific question as data (studies/<question>.yaml)."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from trm_lab.config.base import Setting
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+Text = Annotated[str, Field(min_length=1)]
+Values = Annotated[tuple[Any, ...], Field(strict=False, min_length=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+class Variant(Setting):
+    """One arm of the comparison."""
+
+    name: Text
+    series: Text
+    """The line of a figure that the arm belongs to."""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """Recipe settings by dotted name, laid over the base."""
+
+
+class Metric(Setting):
+    """What the study reports."""
+
+    name: Literal["puzzle_accuracy", "cell_accuracy"] = "puzzle_accuracy"
+    steps: int | None = Field(default=None, ge=1)
+    """Supervision steps of evaluation; each recipe's own N_sup if null."""
+
+
+class FitSpec(Setting):
+    """A law to fit to one series."""
+
+    name: Name
+    law: Literal["saturating", "power"]
+    x: Literal["effective_depth", "max_depth", "params", "flops"] = "effective_depth"
+    y: Literal["puzzle_accuracy", "cell_accuracy"] = "puzzle_accuracy"
+    series: Text
+    variants: Annotated[tuple[str, ...], Field(strict=False)] | None = None
+    """Only these variants of the series; all if null."""
+    cluster: Literal["seed"] = "seed"
+    """What repeats over rows and is resampled whole."""
+
+
+class Contrast(Setting):
+    """Paired differences of some variants against one."""
+
+    name: Name
+    title: Text
+    baseline: Text
+    against: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+
+
+class Study(Setting):
+    """A question, its cells and seeds, and what is reported."""
+
+    name: Name
+    question: Text
+    hypothesis: Text
+    base: dict[str, Any]
+    """Recipe settings shared by all cells; may name a preset."""
+    variants: Annotated[tuple[Variant, ...], Field(strict=False, min_length=1)]
+    factors: dict[str, Values] = Field(default_factory=dict)
+    """Values by dotted recipe name, crossed with each other and with the variants."""
+    seeds: Annotated[tuple[Seed, ...], Field(strict=False, min_length=1)]
+    """Replicates; the same seeds in every cell, so that differences are paired."""
+    metric: Metric = Metric()
+    fits: Annotated[tuple[FitSpec, ...], Field(strict=False)] = ()
+    contrasts: Annotated[tuple[Contrast, ...], Field(strict=False)] = ()
+
+    @model_validator(mode="after")
+    def _names_hold(self) -> Self:
+        names = [v.name for v in self.variants]
+        for what, values in (("variants", names), ("seeds", [str(s) for s in self.seeds])):
+            twice = {v for v in values if values.count(v) > 1}
+            if twice:
+                raise ValueError(f"{what} given twice: {', '.join(sorted(twice))}")
+        known = set(names)
+        for contrast in self.contrasts:
+            _all_known(f"contrast {contrast.name}", {contrast.baseline, *contrast.against}, known)
+        for fit in self.fits:
+            _all_known(f"fit {fit.name}", set(fit.variants or ()), known)
+            _all_known(f"fit {fit.name}", {fit.series}, {v.series for v in self.variants})
+        return self
+
+
+def _all_known(what: str, named: set[str], known: set[str]) -> None:
+    for name in sorted(named - known):
+        raise ValueError(f"{what} names {name!r}, which is none of {', '.join(sorted(known))}")

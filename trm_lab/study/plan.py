@@ -1,0 +1,176 @@
+"""What a study would run, and where: cells x seeds with their cost.  Torch-free."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from trm_lab.accounting import Account, account
+from trm_lab.atomic import write_text
+from trm_lab.config.execution import Sweep
+from trm_lab.config.recipe import Recipe
+from trm_lab.config.source import Path as Keys
+from trm_lab.config.source import Source, parse_setting, read_yaml
+from trm_lab.config.validate import validate
+from trm_lab.runs import Labels, RunFolder, State
+from trm_lab.study.matrix import Cell, Matrix, expand_study
+
+CPU_FLOPS = 3e10
+"""FLOP/s that one core reaches at width 64 (`bench/core.py` prints this machine's own)."""
+DEFAULT_SWEEP = Sweep(name="laptop")
+"""How a study runs when no sweep is named: one single-threaded process per core."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One cell and seed, and its folder."""
+
+    cell: Cell
+    recipe: Recipe
+    folder: RunFolder
+    labels: Labels
+
+    @property
+    def key(self) -> str:
+        """Folder below the study's: the run's name everywhere."""
+        return f"{self.cell.name}/seed-{self.recipe.seed}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study, a sweep and the folder of their runs."""
+
+    matrix: Matrix
+    sweep: Sweep
+    root: Path
+    sweep_text: str
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The study's seeds, as many as the sweep takes."""
+        return self.matrix.study.seeds[: self.sweep.seeds]
+
+    def runs(self) -> Iterator[Run]:
+        """List the runs, cell by cell."""
+        for cell in self.matrix.cells:
+            labels = Labels(self.matrix.study.name, cell.variant, cell.series, cell.name)
+            for seed in self.seeds:
+                recipe = cell.recipe.with_seed(seed)
+                folder = RunFolder(self.root / cell.name / f"seed-{seed}")
+                yield Run(cell, recipe, folder, labels)
+
+    def states(self) -> dict[str, State]:
+        """Give the state of every run, by its key."""
+        return {run.key: run.folder.state() for run in self.runs()}
+
+    def accounts(self) -> dict[str, Account]:
+        """Give the cost of every cell, by its name."""
+        return {cell.name: account(cell.recipe) for cell in self.matrix.cells}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give the plan as plain data: plan.json."""
+        study, accounts = self.matrix.study, self.accounts()
+        return {
+            "study": study.name,
+            "question": study.question,
+            "hypothesis": study.hypothesis,
+            "sweep": self.sweep.name,
+            "metric": study.metric.model_dump(mode="json"),
+            "seeds": list(self.seeds),
+            "cells": [
+                {
+                    "cell": cell.name,
+                    "recipe_id": cell.recipe.id,
+                    "variant": cell.variant,
+                    "series": cell.series,
+                    "accounting": accounts[cell.name]._asdict(),
+                    "recipe": cell.recipe.as_dict(),
+                }
+                for cell in self.matrix.cells
+            ],
+            "fits": [fit.model_dump(mode="json") for fit in study.fits],
+            "contrasts": [contrast.model_dump(mode="json") for contrast in study.contrasts],
+            "study_yaml": self.matrix.text,
+            "sweep_yaml": self.sweep_text,
+        }
+
+    def write(self) -> None:
+        """Write study.yaml, sweep.yaml and plan.json into the study's folder."""
+        write_text(self.root / "study.yaml", self.matrix.text)
+        write_text(self.root / "sweep.yaml", self.sweep_text)
+        write_text(self.root / "plan.json", json.dumps(self.as_dict(), indent=1) + "\n")
+
+    def confounds(self) -> list[str]:
+        """Say, for each contrast, which settings differ beside the first."""
+        recipes = {cell.variant: cell.recipe for cell in self.matrix.cells}
+        lines = []
+        for contrast in self.matrix.study.contrasts:
+            for other in contrast.against:
+                if contrast.baseline not in recipes or other not in recipes:
+                    continue  # crossed with factors: the comparison is within each combination
+                changed = differences(recipes[contrast.baseline], recipes[other])
+                if len(changed) > 1:
+                    lines.append(
+                        f"{other} against {contrast.baseline}: {len(changed)} settings change at "
+                        f"once: {', '.join(changed)}"
+                    )
+        return lines
+
+
+def make_plan(
+    study: Source,
+    sweep: Path | None = None,
+    settings: tuple[str, ...] = (),
+    runs: Path = Path("runs"),
+) -> Plan:
+    """Plan a study on a sweep; `settings` are `--set` arguments laid over every cell.
+
+    A sweep or arguments that change recipes get a folder of their own beside the study's.
+
+    Raises:
+        ConfigError: any error in the study, the sweep or the arguments.
+    """
+    source = Source({}, "") if sweep is None else read_yaml(sweep)
+    chosen = DEFAULT_SWEEP if sweep is None else validate(Sweep, source)
+    changes: list[tuple[Keys, Any, str]] = [
+        (tuple(key.split(".")), value, source.place(("set", key)))
+        for key, value in chosen.set.items()
+    ]
+    name_parts = [f"-{chosen.name}"] if chosen.set else []
+    for setting in settings:
+        path, value = parse_setting(setting)
+        changes.append((path, value, f"--set {setting}"))
+    if settings:
+        digest = hashlib.sha256("\n".join(sorted(settings)).encode()).hexdigest()
+        name_parts.append(f"-set-{digest[:6]}")
+    matrix = expand_study(study, tuple(changes))
+    sweep_text = (
+        yaml.safe_dump(chosen.model_dump(mode="json"), sort_keys=False)
+        if sweep is None
+        else source.text
+    )
+    root = runs / "".join([matrix.study.name, *name_parts])
+    return Plan(matrix, chosen, root, sweep_text)
+
+
+def differences(a: Recipe, b: Recipe) -> list[str]:
+    """Name the recipe settings in which two recipes differ."""
+    one, two = _leaves(a.as_dict()), _leaves(b.as_dict())
+    names = [k for k in {**one, **two} if one.get(k, ...) != two.get(k, ...)]
+    # A changed kind brings settings of its own; the kind stands for them.
+    kinds = {k.removesuffix("kind") for k in names if k.endswith(".kind")}
+    return [k for k in names if k.endswith(".kind") or not any(k.startswith(p) for p in kinds)]
+
+
+def _leaves(data: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(data, dict):
+        return {prefix: data}
+    return {
+        name: value
+        for key, part in data.items()
+        for name, value in _leaves(part, f"{prefix}.{key}" if prefix else key).items()
+    }

@@ -1,0 +1,89 @@
+"""What a task is once built: three sets of puzzles and the facts a model needs.
+
+Shapes: N puzzles, B puzzles of a batch, L cells.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float32, Int16, Shaped, UInt8, UInt64
+
+Augment = Callable[
+    [UInt8[np.ndarray, "B L"], UInt8[np.ndarray, "B L"], np.random.Generator],
+    tuple[UInt8[np.ndarray, "B L"], UInt8[np.ndarray, "B L"]],
+]
+"""Draws a random symmetry of each puzzle of a batch: inputs, labels, generator -> the same two."""
+
+
+@dataclass(frozen=True, eq=False)
+class Puzzles:
+    """Puzzles as token arrays, with what is known about each."""
+
+    inputs: UInt8[np.ndarray, "N L"]
+    """Tokens given."""
+    labels: UInt8[np.ndarray, "N L"]
+    """Tokens of the solution, all cells."""
+    clues: Int16[np.ndarray, " N"]
+    """Given cells."""
+    guesses: Float32[np.ndarray, " N"]
+    """Guesses our plain solver needs to exhaust the puzzle; NaN is unknown."""
+    signature: UInt64[np.ndarray, " N"]
+    """Equal for puzzles that are equal up to symmetry."""
+    rating: Float32[np.ndarray, " N"]
+    """Difficulty as the source states it; NaN is unknown."""
+    source: Shaped[np.ndarray, " N"]
+    """Where each puzzle comes from, as text."""
+
+    def __post_init__(self) -> None:
+        assert self.inputs.shape == self.labels.shape
+        assert all(len(getattr(self, field.name)) == len(self.inputs) for field in fields(self))
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def select(self, indices: npt.NDArray[np.intp]) -> "Puzzles":
+        """Return the puzzles at these positions, in this order."""
+        return Puzzles(**{name: array[indices] for name, array in self.arrays().items()})
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """All columns by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True, eq=False)
+class TaskData:
+    """A task, ready to train on."""
+
+    train: Puzzles
+    validation: Puzzles
+    test: Puzzles
+    vocabulary: int
+    """Token values, V; token 0 is PAD."""
+    cells: int
+    """Cells of a puzzle, L."""
+    identifiers: int
+    """Rows of the puzzle-embedding table."""
+    fingerprint: str
+    """First 16 hex digits of the hash of every input and label; equal data, equal fingerprint."""
+    augment: Augment | None
+    """Random symmetry, drawn each time a training puzzle is started; `None` leaves them as is."""
+
+
+def concatenate(parts: list[Puzzles]) -> Puzzles:
+    """Join sets of puzzles of one size, in order."""
+    columns = [part.arrays() for part in parts]
+    return Puzzles(**{name: np.concatenate([c[name] for c in columns]) for name in columns[0]})
+
+
+def fingerprint(*splits: Puzzles) -> str:
+    """Hash the inputs and labels of the splits, in order."""
+    digest = sha256()
+    for split in splits:
+        digest.update(f"{split.inputs.shape}".encode())
+        digest.update(np.ascontiguousarray(split.inputs).tobytes())
+        digest.update(np.ascontiguousarray(split.labels).tobytes())
+    return digest.hexdigest()[:16]
