@@ -92,9 +92,11 @@ def token_mlp(model: Model) -> Mix:
     """Build SwiGLU over positions; its residual norm runs over positions too, per channel."""
 
     def mix(params: Params, prefix: str, h: Tensor) -> Tensor:
-        # Contiguous, or torch multiplies batch by batch where weights need no gradient: slower.
-        across = h.transpose(-1, -2).contiguous()
-        across = rms_norm(across + swiglu(params, prefix, across), model.norm_eps)
+        across = h.transpose(-1, -2)
+        # A copy for the product: without one torch multiplies puzzle by puzzle where weights need
+        # no gradient.  The sum keeps the transposed layout, which fixes the rounding of the norm.
+        mixed = swiglu(params, prefix, across.contiguous())
+        across = rms_norm(across + mixed, model.norm_eps)
         return across.transpose(-1, -2)
 
     return mix

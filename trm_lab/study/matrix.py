@@ -58,6 +58,7 @@ def expand_study(source: Source, changes: tuple[tuple[Keys, Any, str], ...] = ()
             except ConfigError as error:
                 problems.append(str(error))
                 continue
+            problems += _metric_problem(study, recipe, places)
             label = ", ".join([variant.name, *(f"{k}={_plain(v)}" for k, v in factors.items())])
             cells.append(Cell(_slug(label, recipe), label, variant.series, recipe))
     if problems:
@@ -93,6 +94,18 @@ def _recipe(
         data = merge(data, _nest(path, value))
         arguments[path] = place
     return data, Source(data, source.name, places, arguments)
+
+
+def _metric_problem(study: Study, recipe: Recipe, places: Source) -> list[str]:
+    """A study's metric must be among what is evaluated at the end."""
+    wanted = study.metric.steps or recipe.supervision.N_sup
+    recorded = recipe.eval.final_steps
+    if wanted in recorded:
+        return []
+    return [
+        f"{places.place(('eval', 'final_steps'))}: eval.final_steps: the metric is read after "
+        f"{wanted} steps, which is not among {list(recorded)}"
+    ]
 
 
 def _nest(path: Keys, value: Any) -> Any:

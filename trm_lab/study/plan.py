@@ -21,6 +21,8 @@ from trm_lab.study.matrix import Cell, Matrix, expand_study
 
 CPU_FLOPS = 3e10
 """FLOP/s that one core reaches at width 64 (`bench/core.py` prints this machine's own)."""
+CPU_OVERHEAD = 5.0
+"""Seconds that a run's process takes to start and to load its data."""
 DEFAULT_SWEEP = Sweep(name="laptop")
 """How a study runs when no sweep is named: one single-threaded process per core."""
 
@@ -121,9 +123,28 @@ class Plan:
         return lines
 
 
+@dataclass(frozen=True)
+class SweepFile:
+    """A sweep and where its parts are written."""
+
+    sweep: Sweep
+    source: Source
+
+
+def load_sweep(path: Path) -> SweepFile:
+    """Read sweeps/<plan>.yaml.
+
+    Raises:
+        ConfigError: every error, at its place.
+    """
+    source = read_yaml(path)
+    return SweepFile(validate(Sweep, source), source)
+
+
 def make_plan(
     study: Source,
-    sweep: Path | None = None,
+    *,
+    sweep: Sweep | SweepFile | None = None,
     settings: tuple[str, ...] = (),
     runs: Path = Path("runs"),
 ) -> Plan:
@@ -134,27 +155,23 @@ def make_plan(
     Raises:
         ConfigError: any error in the study, the sweep or the arguments.
     """
-    source = Source({}, "") if sweep is None else read_yaml(sweep)
-    chosen = DEFAULT_SWEEP if sweep is None else validate(Sweep, source)
+    match sweep:
+        case SweepFile():
+            chosen, place, text = sweep.sweep, sweep.source.place, sweep.source.text
+        case _:
+            chosen = sweep or DEFAULT_SWEEP
+            place = Source({}, f"sweep {chosen.name}").place
+            text = yaml.safe_dump(chosen.model_dump(mode="json"), sort_keys=False)
     changes: list[tuple[Keys, Any, str]] = [
-        (tuple(key.split(".")), value, source.place(("set", key)))
-        for key, value in chosen.set.items()
+        (tuple(key.split(".")), value, place(("set", key))) for key, value in chosen.set.items()
     ]
-    name_parts = [f"-{chosen.name}"] if chosen.set else []
-    for setting in settings:
-        path, value = parse_setting(setting)
-        changes.append((path, value, f"--set {setting}"))
+    changes += [(*parse_setting(setting), f"--set {setting}") for setting in settings]
+    matrix = expand_study(study, tuple(changes))
+    name = matrix.study.name + (f"-{chosen.name}" if chosen.set else "")
     if settings:
         digest = hashlib.sha256("\n".join(sorted(settings)).encode()).hexdigest()
-        name_parts.append(f"-set-{digest[:6]}")
-    matrix = expand_study(study, tuple(changes))
-    sweep_text = (
-        yaml.safe_dump(chosen.model_dump(mode="json"), sort_keys=False)
-        if sweep is None
-        else source.text
-    )
-    root = runs / "".join([matrix.study.name, *name_parts])
-    return Plan(matrix, chosen, root, sweep_text)
+        name += f"-set-{digest[:6]}"
+    return Plan(matrix, chosen, runs / name, text)
 
 
 def differences(a: Recipe, b: Recipe) -> list[str]:

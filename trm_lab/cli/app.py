@@ -1,0 +1,143 @@
+"""The verbs of `trm-lab`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import trm_lab
+from trm_lab.cli import data, parity, studies
+
+app = typer.Typer(
+    name="trm-lab",
+    help="Ablations and scaling laws of tiny recursive models.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"trm-lab {trm_lab.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    del version
+
+
+StudyFile = Annotated[Path, typer.Argument(help="A study: studies/<question>.yaml.")]
+Place = Annotated[Path, typer.Argument(help="A study file, or the folder of its results.")]
+On = Annotated[Path | None, typer.Option("--on", help="How to run: sweeps/<plan>.yaml.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="A recipe setting for every cell: model.T=3.")
+]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds the studies' results.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RUNS = Path("runs")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder that holds the results.")] = RUNS,
+    workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time.")] = None,
+) -> None:
+    """Run a small real study from zero to report.html: about ten minutes on two cores."""
+    raise typer.Exit(studies.demo(out, workers))
+
+
+@app.command()
+def validate(
+    files: Annotated[list[Path], typer.Argument(help="Study, sweep or recipe files.")],
+) -> None:
+    """Check files and print every error with its line and column."""
+    raise typer.Exit(studies.validate(files))
+
+
+@app.command()
+def plan(
+    study: StudyFile,
+    on: On = None,
+    set_: Set = None,
+    runs: Runs = RUNS,
+    json: Json = False,
+) -> None:
+    """Show what a study would run and what it would cost; nothing runs."""
+    studies.plan(study, on, set_ or [], runs, json)
+
+
+@app.command()
+def run(
+    study: StudyFile,
+    on: On = None,
+    only: Annotated[
+        str | None, typer.Option("--only", help="One cell, by its variant or folder name.")
+    ] = None,
+    set_: Set = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Start or resume a study; what is done is not done again."""
+    raise typer.Exit(studies.run(study, on, only, set_ or [], runs))
+
+
+@app.command()
+def status(
+    study: Place, on: On = None, set_: Set = None, runs: Runs = RUNS, json: Json = False
+) -> None:
+    """Show the state of every run."""  # fmt: skip
+    studies.status(study, on, set_ or [], runs, json)
+
+
+@app.command()
+def collect(study: Place, on: On = None, set_: Set = None, runs: Runs = RUNS) -> None:
+    """Gather the run folders into results.nc."""
+    studies.collect(study, on, set_ or [], runs)
+
+
+@app.command()
+def fit(
+    study: Place, on: On = None, set_: Set = None, runs: Runs = RUNS, json: Json = False
+) -> None:
+    """Fit the study's laws to its results and save them below fits/."""  # fmt: skip
+    studies.fit(study, on, set_ or [], runs, json)
+
+
+@app.command()
+def report(study: Place, on: On = None, set_: Set = None, runs: Runs = RUNS) -> None:
+    """Draw the figures and write one HTML file."""
+    studies.report(study, on, set_ or [], runs)
+
+
+@app.command()
+def presets(json: Json = False) -> None:
+    """List the published configurations with their sizes and depths."""
+    studies.presets(json)
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A recipe file.")],
+    out: Annotated[Path, typer.Option(help="The run folder.")],
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+) -> None:
+    """Train one recipe by hand; again resumes."""
+    raise typer.Exit(studies.train(recipe, out, device, threads))
+
+
+@app.command()
+def verify(
+    files: Annotated[list[Path], typer.Argument(help="Files of recorded values, .npz.")],
+    json: Json = False,
+) -> None:
+    """Compare this core with values recorded from the released code."""
+    raise typer.Exit(parity.verify(files, json))
+
+
+app.add_typer(data.app, name="data", help="Build and look at data sets.")

@@ -1,0 +1,112 @@
+"""Progress of a study: one live table on a terminal, one line per change elsewhere."""
+
+import time
+from types import TracebackType
+
+from rich.live import Live as RichLive
+from rich.table import Table
+
+from trm_lab.cli.output import console, duration, say
+from trm_lab.runs import State
+from trm_lab.study.driver import Event
+from trm_lab.study.plan import Plan, Run
+
+REDRAW_SECONDS = 1.0
+SPEAK_SECONDS = 30.0
+"""Least time between two lines of overall progress where there is no terminal."""
+
+
+class Live:
+    """Shows what a driver does."""
+
+    def __init__(self, plan: Plan, runs: list[Run]) -> None:
+        self.name = plan.matrix.study.name
+        self.runs = {run.key: run for run in runs}
+        self.states = {run.key: run.folder.state() for run in runs}
+        self.costs = {
+            run.key: plan.accounts()[run.cell.name].flops_per_update * run.recipe.train.updates
+            for run in runs
+        }
+        self.began = self.drawn = time.monotonic()
+        self.live = RichLive(console=console, auto_refresh=False, transient=True)
+
+    def __enter__(self) -> "Live":
+        done = sum(state.final for state in self.states.values())
+        already = f", {done} already done" if done else ""
+        say(f"{self.name}: {len(self.runs)} runs{already}")
+        if console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if console.is_terminal:
+            self.live.stop()
+
+    def changed(self, event: Event) -> None:
+        """Tell of a run that started or ended."""
+        key = event.run.key
+        self.states[key] = event.state
+        if event.state is State.RUNNING:
+            return
+        finished = sum(s not in (State.WAITING, State.RUNNING) for s in self.states.values())
+        status = event.run.folder.status() or {}
+        best = status.get("best") or {}
+        seconds = status.get("seconds")
+        facts = [event.state.value]
+        if best.get("puzzle_accuracy") is not None:
+            facts.append(f"best validation accuracy {best['puzzle_accuracy']:.3f}")
+        if seconds:
+            facts.append(f"{duration(seconds)} of training")
+        if event.detail:
+            facts.append(event.detail)
+        say(f"[{finished}/{len(self.runs)}] {event.run.cell.variant}, seed "
+            f"{event.run.recipe.seed}: {', '.join(facts)}")  # fmt: skip
+
+    def tick(self) -> None:
+        """Redraw, or speak, if it is time."""
+        now = time.monotonic()
+        if now - self.drawn < (REDRAW_SECONDS if console.is_terminal else SPEAK_SECONDS):
+            return
+        self.drawn = now
+        working = [key for key, state in self.states.items() if state is State.RUNNING]
+        if not working:
+            return
+        progress = {key: self._progress(key) for key in working}
+        ahead = self._ahead({key: share for key, (share, _) in progress.items()})
+        if not console.is_terminal:
+            parts = [f"{self.runs[k].cell.variant} seed {self.runs[k].recipe.seed} {share:.0%}"
+                     for k, (share, _) in progress.items()]  # fmt: skip
+            say(f"running: {'; '.join(parts)}{ahead}")
+            return
+        table = Table(box=None, pad_edge=False, title=f"{self.name}{ahead}", title_justify="left")
+        for column in ("run", "done", "last"):
+            table.add_column(column)
+        for key, (share, last) in progress.items():
+            run = self.runs[key]
+            bar = "#" * round(20 * share) + "." * (20 - round(20 * share))
+            table.add_row(f"{run.cell.variant}, seed {run.recipe.seed}", f"{bar} {share:.0%}", last)
+        self.live.update(table, refresh=True)
+
+    def _progress(self, key: str) -> tuple[float, str]:
+        run = self.runs[key]
+        records = run.folder.records()
+        share = records[-1]["update"] / run.recipe.train.updates if records else 0.0
+        seen = [r for r in records if r["kind"] == "evaluation"]
+        last = f"accuracy {seen[-1]['puzzle_accuracy'][-1]:.3f}" if seen else ""
+        return share, last
+
+    def _ahead(self, shares: dict[str, float]) -> str:
+        """Say how long the rest takes at the pace so far."""
+        ended = (State.WAITING, State.RUNNING)
+        total = sum(self.costs.values())
+        done: float = sum(c for k, c in self.costs.items() if self.states[k] not in ended)
+        done += sum(self.costs[key] * share for key, share in shares.items())
+        elapsed = time.monotonic() - self.began
+        if not total or done < 0.02 * total:
+            return ""
+        return f"; about {duration(elapsed * (total - done) / done)} left"

@@ -1,0 +1,62 @@
+"""What is printed: tables on a terminal, plain lines without control characters elsewhere."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows of equal keys; the keys head the columns."""
+    if not rows:
+        console.print(f"{title}: none")
+        return
+    columns = list(rows[0])
+    texts = [[_text(row[column]) for column in columns] for row in rows]
+    if console.is_terminal:
+        made = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        for index, column in enumerate(columns):
+            right = all(isinstance(row[column], int | float | None) for row in rows)
+            made.add_column(column, justify="right" if right else "left", no_wrap=index == 0)
+        for line in texts:
+            made.add_row(*line)
+        console.print(made)
+        return
+    widths = [max(len(t[i]) for t in [columns, *texts]) for i in range(len(columns))]
+    for line in [columns, *texts]:
+        print("  ".join(t.ljust(w) for t, w in zip(line, widths, strict=True)).rstrip())
+
+
+def as_json(data: Any) -> None:
+    """Print data as JSON."""
+    print(json.dumps(data, indent=1, default=str))
+
+
+def say(text: str) -> None:
+    """Print a line."""
+    console.print(text, markup=False)
+
+
+def engineering(value: float) -> str:
+    """Write a large number with its prefix: 3.06e9 is 3.06 G."""
+    for prefix, size in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= size:
+            return f"{value / size:.3g} {prefix}"
+    return f"{value:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """Write a time as people say it: 95 s, 12 min, 3.4 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

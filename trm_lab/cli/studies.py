@@ -1,0 +1,310 @@
+"""The verbs that work on studies and recipes."""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trm_lab.cli import output
+from trm_lab.errors import ConfigError
+from trm_lab.runs import State
+
+if TYPE_CHECKING:
+    from trm_lab.config.source import Source
+    from trm_lab.study.plan import Plan
+
+BAD = (State.FAILED, State.LOST, State.CANCELLED, State.WAITING, State.RUNNING)
+"""States after a drive that make the exit code 1; a diverged run is a result."""
+
+
+def demo(out: Path, workers: int | None) -> int:
+    """Run the embedded study, collect, fit, report, and say what was found."""
+    from trm_lab.config.execution import Execution, Local, Sweep
+    from trm_lab.demo import study
+    from trm_lab.study.plan import make_plan
+
+    execution = Execution(device="cpu", threads=1)
+    sweep = Sweep(name="demo", executor=Local(workers=workers), execution=execution)
+    made = make_plan(study(), sweep=sweep, runs=out)
+    code = _drive(made, None)
+    answer = _conclude(made.root)
+    output.say("")
+    for sentence in answer:
+        output.say(sentence)
+    output.say(f"\nreport: {made.root / 'report' / 'report.html'}")
+    return code
+
+
+def validate(files: list[Path]) -> int:
+    """Check each file as what its keys say it is; 2 if any has an error."""
+    from trm_lab.config.execution import Sweep
+    from trm_lab.config.presets import recipe_from
+    from trm_lab.config.source import read_yaml
+    from trm_lab.config.validate import validate as check
+    from trm_lab.study.matrix import expand_study
+
+    problems = []
+    for path in files:
+        try:
+            source = read_yaml(path)
+            keys = set(source.data) if isinstance(source.data, dict) else set()
+            if keys & {"variants", "question", "base"}:
+                cells = len(expand_study(source).cells)
+                output.say(f"{path}: a study of {cells} cells, valid")
+            elif keys & {"executor", "execution"}:
+                check(Sweep, source)
+                output.say(f"{path}: a sweep, valid")
+            else:
+                output.say(f"{path}: recipe {recipe_from(source).id[:8]}, valid")
+        except ConfigError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return 0
+
+
+def plan(study: Path, on: Path | None, settings: list[str], runs: Path, json: bool) -> None:
+    """Print cells, seeds and cost."""
+    from trm_lab.study.plan import CPU_FLOPS, CPU_OVERHEAD
+
+    made = _plan(study, on, settings, runs)
+    if json:
+        output.as_json(made.as_dict() | {"states": made.states(), "root": made.root})
+        return
+    accounts, states = made.accounts(), made.states()
+    rows, total = [], 0.0
+    for cell in made.matrix.cells:
+        cost, train = accounts[cell.name], cell.recipe.train
+        test = getattr(cell.recipe.task, "test", None) or 1000
+        evaluated = test * cell.recipe.eval.final_steps[-1]
+        flops = cost.flops_per_update * train.updates + cost.eval_flops * evaluated
+        seconds = flops / CPU_FLOPS + CPU_OVERHEAD
+        left = [s for s in made.seeds if not states[f"{cell.name}/seed-{s}"].final]
+        total += seconds * len(left)
+        rows.append(
+            {
+                "cell": cell.variant,
+                "id": cell.recipe.id[:8],
+                "depth": cost.effective_depth,
+                "max depth": cost.max_depth,
+                "graph updates": cost.graph_updates,
+                "params": cost.params,
+                "updates": train.updates,
+                "FLOPs a run": output.engineering(flops),
+                "one core": output.duration(seconds),
+                "seeds": len(made.seeds),
+                "to run": len(left),
+            }
+        )
+    output.table(f"{made.matrix.study.name} on {made.sweep.name}", rows)
+    output.say(f"{len(rows)} cells x {len(made.seeds)} seeds in {made.root}; about "
+               f"{output.duration(total)} of one core to run")  # fmt: skip
+    for line in made.confounds():
+        output.say(f"confounded: {line}")
+
+
+def run(study: Path, on: Path | None, only: str | None, settings: list[str], runs: Path) -> int:
+    """Drive a study to its end, then collect."""
+    from trm_lab.results import collect as collect_results
+
+    made = _plan(study, on, settings, runs)
+    code = _drive(made, only)
+    collect_results(made.root)
+    output.say(f"results: {made.root / 'results.nc'}")
+    return code
+
+
+def status(study: Path, on: Path | None, settings: list[str], runs: Path, json: bool) -> None:
+    """Print the state of every run of the plan in the study's folder."""
+    from trm_lab.runs import RunFolder
+
+    root = _root(study, on, settings, runs)
+    rows: list[dict[str, Any]] = []
+    for cell, seed in _planned(root):
+        told = RunFolder(root / cell["cell"] / f"seed-{seed}").status() or {}
+        best, error = told.get("best") or {}, told.get("error") or {}
+        rows.append(
+            {
+                "cell": cell["variant"],
+                "seed": seed,
+                "state": told.get("state", State.WAITING.value),
+                "update": told.get("update", 0),
+                "of": told.get("updates", cell["recipe"]["train"]["updates"]),
+                "best validation": best.get("puzzle_accuracy"),
+                "seconds": told.get("seconds"),
+                "attempt": told.get("attempt", 0),
+                "error": error.get("message", ""),
+            }
+        )
+    if json:
+        output.as_json(rows)
+        return
+    output.table(str(root), rows)
+    output.say(_counts(Counter(State(row["state"]) for row in rows)))
+
+
+def collect(study: Path, on: Path | None, settings: list[str], runs: Path) -> None:
+    """Write results.nc."""
+    from trm_lab.results import collect as collect_results
+
+    root = _root(study, on, settings, runs)
+    tree = collect_results(root)
+    output.say(f"{root / 'results.nc'}: {tree['runs'].sizes['run']} runs")
+    for problem in str(tree.attrs.get("problems") or "").splitlines():
+        output.say(f"problem: {problem}")
+
+
+def fit(study: Path, on: Path | None, settings: list[str], runs: Path, json: bool) -> None:
+    """Fit and save every law that the study asks for."""
+    root = _root(study, on, settings, runs)
+    fits = _fit(root)
+    if json:
+        output.as_json([made.to_dict(data="list") for made in fits])
+        return
+    for made in fits:
+        rows = [
+            {
+                "parameter": str(name),
+                "estimate": float(made["estimate"].sel(parameter=name)),
+                "lower": float(made["lower"].sel(parameter=name)),
+                "upper": float(made["upper"].sel(parameter=name)),
+            }
+            for name in made["parameter"].values
+        ]
+        attrs = made.attrs
+        output.table(f"{attrs['name']}: {attrs['formula']}", rows)
+        size = f"{attrs['n_points']} runs in {attrs['n_clusters']} clusters ({attrs['cluster']})"
+        about = [attrs["status"], size, attrs["interval"]] + ["descriptive"] * attrs["descriptive"]
+        output.say(f"{attrs['name']}: {'; '.join(about)}")
+        if attrs.get("note"):
+            output.say(f"  {attrs['note']}")
+
+
+def report(study: Path, on: Path | None, settings: list[str], runs: Path) -> None:
+    """Write figures and report.html from results.nc as it is."""
+    from trm_lab.report import build
+
+    output.say(f"report: {build(_root(study, on, settings, runs))}")
+
+
+def presets(json: bool) -> None:
+    """Print the presets."""
+    from trm_lab.accounting import account
+    from trm_lab.config.presets import PRESETS, preset
+
+    rows = []
+    for name in PRESETS:
+        recipe = preset(name)
+        cost = account(recipe)
+        rows.append(
+            {
+                "preset": name,
+                "params": cost.params,
+                "layers": recipe.model.layers,
+                "width": recipe.model.width,
+                "n": recipe.model.n,
+                "T": recipe.model.T,
+                "N_sup": recipe.supervision.N_sup,
+                "depth": cost.effective_depth,
+                "max depth": cost.max_depth,
+                "graph updates": cost.graph_updates,
+                "FLOPs an update": output.engineering(cost.flops_per_update),
+            }
+        )
+    if json:
+        output.as_json(rows)
+    else:
+        output.table("presets, on 9x9 Sudoku", rows)
+
+
+def train(recipe: Path, out: Path, device: str, threads: int | None) -> int:
+    """Train one recipe in this process; 1 if it diverged."""
+    from trm_lab.config.execution import Execution
+    from trm_lab.config.presets import recipe_from
+    from trm_lab.config.source import Source, read_yaml
+    from trm_lab.config.validate import validate as check
+    from trm_lab.train import train as train_recipe
+
+    chosen = recipe_from(read_yaml(recipe))
+    options = {"device": device} | ({"threads": threads} if threads else {})
+    execution = check(Execution, Source(options, "train"))
+
+    def show(record: dict[str, Any]) -> None:
+        if record["kind"] == "evaluation":
+            pairs = zip(record["steps"], record["puzzle_accuracy"], strict=True)
+            values = ", ".join(f"{accuracy:.3f} after {steps} steps" for steps, accuracy in pairs)
+            output.say(f"update {record['update']}: validation puzzle accuracy {values}")
+        else:
+            output.say(f"update {record['update']}: loss {record['loss']:.4f}")
+
+    state = train_recipe(chosen, out, execution=execution, progress=show)
+    output.say(f"{out}: {state.value}")
+    return int(state is not State.COMPLETED)
+
+
+def _plan(study: Path, on: Path | None, settings: list[str], runs: Path) -> "Plan":
+    from trm_lab.config.source import read_yaml
+    from trm_lab.study.plan import load_sweep, make_plan
+
+    source: Source = read_yaml(study)
+    sweep = None if on is None else load_sweep(on)
+    return make_plan(source, sweep=sweep, settings=tuple(settings), runs=runs)
+
+
+def _root(study: Path, on: Path | None, settings: list[str], runs: Path) -> Path:
+    if study.is_dir():
+        return study
+    return _plan(study, on, settings, runs).root
+
+
+def _planned(root: Path) -> list[tuple[dict[str, Any], int]]:
+    import json as json_module
+
+    path = root / "plan.json"
+    try:
+        made = json_module.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; `trm-lab run STUDY` makes it") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    return [(cell, seed) for cell in made["cells"] for seed in made["seeds"]]
+
+
+def _drive(made: "Plan", only: str | None) -> int:
+    from trm_lab.cli.live import Live
+    from trm_lab.study.driver import drive, select
+
+    runs = select(made, only)
+    with Live(made, runs) as live:
+        counts = drive(made, only, live.changed, live.tick)
+    output.say(f"{made.root}: {_counts(counts)}")
+    return int(any(counts[state] for state in BAD))
+
+
+def _conclude(root: Path) -> list[str]:
+    from trm_lab.report import build
+    from trm_lab.report.answer import answer
+    from trm_lab.results import collect as collect_results
+    from trm_lab.results import open_results
+
+    collect_results(root)
+    _fit(root)
+    tree = open_results(root)
+    build(root, tree=tree)
+    return answer(tree)
+
+
+def _fit(root: Path) -> list[Any]:
+    from trm_lab.fit import fit_specs, fit_study, save_fit
+    from trm_lab.results import open_results
+
+    tree = open_results(root)
+    fits = [fit_study(tree, spec) for spec in fit_specs(tree)]
+    for made in fits:
+        save_fit(made, root)
+    return fits
+
+
+def _counts(counts: Counter[State]) -> str:
+    return (
+        ", ".join(f"{counts[state]} {state.value}" for state in State if counts[state]) or "no runs"
+    )
