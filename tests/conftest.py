@@ -1,9 +1,26 @@
 """Fixtures for all tests."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+# Before torch is imported: one thread is faster on small tensors and leaves the other cores alone,
+# and bit equality holds only between runs of the same number of threads.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import pytest
+from hypothesis import settings
+
+settings.register_profile("trm_lab", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("trm_lab")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep generated puzzles out of the user's cache, and make each set once per session."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRM_LAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session")
