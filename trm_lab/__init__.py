@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from trm_lab.config import PRESETS as PRESETS
     from trm_lab.config import Recipe as Recipe
     from trm_lab.config import preset as preset
-    from trm_lab.results import open_results as open_results
     from trm_lab.config.execution import Execution as Execution
+    from trm_lab.results import open_results as open_results
     from trm_lab.train import train as train
 
 _HOME = {

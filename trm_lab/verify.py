@@ -9,10 +9,13 @@ largest value.  The token MLP is expanding at random weights, so that rounding g
 per supervision step; its tolerance grows with it.
 """
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -77,16 +80,22 @@ def verify(path: Path, layout: Layout | None = None) -> Verification:
         ConfigError: not a parity file.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, because np.load leaves a file that is no archive open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             recorded = {key: archive[key] for key in archive.files}
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, TypeError, OSError, EOFError, BadZipFile, zlib.error) as error:
         raise ConfigError(f"{path}: not an .npz archive: {error}") from None
     config = _section(recorded, "config/")
     if not config or not _section(recorded, "param/"):
         raise ConfigError(f"{path}: holds no config/* and param/* arrays, so no recorded model")
-    run = _Replay(recorded, {k: v.item() for k, v in config.items()}, layout)
+    try:
+        run = _Replay(recorded, {k: v.item() for k, v in config.items()}, layout)
+    except KeyError as error:
+        raise ConfigError(f"{path}: lacks {error.args[0]}") from None
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{path}: cannot be replayed: {error}") from None
     checks, absent = [], []
     for key, ours, tolerance in run.values():
         if key in recorded:
@@ -117,7 +126,8 @@ class _Replay:
         geometry = official.geometry_from(config)
         self.core = Core(self.model, geometry)
         self.weights = official.weights_from(_section(recorded, "param/"), self.model, geometry)
-        self.batches = [self._batch(i) for i in range(3) if f"batch{i}/inputs" in recorded]
+        given = takewhile(lambda i: f"batch{i}/inputs" in recorded, range(3))
+        self.batches = [self._batch(i) for i in given]
         self.expanding = isinstance(self.model.mixer, TokenMLP)
 
     def values(self) -> Values:
@@ -246,7 +256,12 @@ class _Replay:
         def load(name: str) -> torch.Tensor:
             return torch.tensor(self.recorded[f"batch{index}/{name}"])
 
-        return Batch(load("inputs"), load("labels").long(), load("puzzle_identifiers"))
+        inputs, vocabulary = load("inputs"), self.core.geometry.vocabulary
+        if inputs.shape[1:] != (self.core.geometry.cells,):
+            raise ValueError(f"batch{index}/inputs is {tuple(inputs.shape)}")
+        if not ((inputs >= 0) & (inputs < vocabulary)).all():
+            raise ValueError(f"batch{index}/inputs holds tokens outside 0..{vocabulary - 1}")
+        return Batch(inputs, load("labels").long(), load("puzzle_identifiers"))
 
 
 def _layout(recorded: dict[str, np.ndarray]) -> Layout:

@@ -274,8 +274,12 @@ def _drive(made: "Plan", only: str | None) -> int:
     from trm_lab.study.driver import drive, select
 
     runs = select(made, only)
-    with Live(made, runs) as live:
-        counts = drive(made, only, live.changed, live.tick)
+    try:
+        with Live(made, runs) as live:
+            counts = drive(made, only, live.changed, live.tick)
+    except KeyboardInterrupt:
+        output.say("interrupted; the same command goes on from here")
+        raise
     output.say(f"{made.root}: {_counts(counts)}")
     return int(any(counts[state] for state in BAD))
 

@@ -100,7 +100,7 @@ def expand(source: Source) -> dict[str, Any]:
     if "preset" not in data:
         return data
     name = data["preset"]
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         raise ConfigError(
             f"{source.place(('preset',))}: preset: no preset {name!r}"
             + suggest(name, sorted(PRESETS))

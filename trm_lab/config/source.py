@@ -78,11 +78,18 @@ def parse_yaml(text: str, name: str) -> Source:
     try:
         node = yaml.compose(text, Loader=yamlcore.CoreLoader)
         data = yaml.load(text, Loader=yamlcore.CoreLoader)
+        places = dict(_walk(node, ()))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
         raise ConfigError(f"{where}: {error.problem}") from None
-    return Source(data, name, dict(_walk(node, ())), text=text)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        column = error.position - text.rfind("\n", 0, error.position)
+        raise ConfigError(f"{name}:{line}:{column}: {error.reason}") from None
+    except RecursionError:
+        raise ConfigError(f"{name}: nested without end, as by an alias of itself") from None
+    return Source(data, name, places, text=text)
 
 
 def parse_setting(argument: str) -> tuple[Path, Any]:

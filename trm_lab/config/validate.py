@@ -28,7 +28,8 @@ def validate(kind: type[S], source: Source, data: Any = None) -> S:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(detail, kind, values, source) for detail in error.errors()]
+        details = error.errors()
+        lines = [_explain(d, kind, values, source) for d in details if not _follows(d, details)]
         raise ConfigError("\n".join(dict.fromkeys(lines))) from None
 
 
@@ -65,6 +66,14 @@ def _explain(detail: ErrorDetails, kind: type[BaseModel], values: Any, source: S
             what = f"{detail['msg'][0].lower()}{detail['msg'][1:]}, not {_show(detail['input'])}"
     dotted = ".".join(str(part) for part in path)
     return f"{source.place(path)}: {dotted}: {what}" if dotted else f"{source.place(path)}: {what}"
+
+
+def _follows(detail: ErrorDetails, others: list[ErrorDetails]) -> bool:
+    """Say whether a list is only called too short because its items were not valid."""
+    loc = detail["loc"]
+    return detail["type"] == "too_short" and any(
+        other["loc"][: len(loc)] == loc and other is not detail for other in others
+    )
 
 
 def _locate(loc: Path, kind: type[BaseModel], values: Any) -> tuple[Path, type[BaseModel] | None]:

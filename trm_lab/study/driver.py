@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,28 +110,31 @@ class _Driver:
                 time.sleep(POLL_SECONDS)
 
     def reconcile(self) -> list[tuple[Run, int]]:
-        """Bring the journal in line with the folders; give what is left, costly runs first."""
-        trials = self.journal.newest()
-        left = []
-        for key, run in self.runs.items():
-            if run.folder.state().final:
-                if key not in trials:
-                    self.record(run)
-                elif not trials[key].state.is_finished():
-                    self.tell(run, trials[key].number)
-            else:
-                left.append(run)
-        accounts = self.plan.accounts()
-        left.sort(key=lambda r: -accounts[r.cell.name].flops_per_update * r.recipe.train.updates)
-        going_on = self.journal.interrupted()
-        self.journal.enqueue(left)
-        numbers = dict(going_on)
+        """Bring the journal in line with the folders; give what is left, costly runs first.
+
+        Runs that a worker of an earlier driver still works on come before all others, because they
+        take a worker's place.
+        """
+        self.journal.enqueue(run for run in self.runs.values() if not run.folder.state().final)
+        numbers = self.journal.interrupted()
         while (asked := self.journal.ask()) is not None:
             key, number = asked
             if key in self.runs:
                 numbers[key] = number
             else:
                 self.journal.tell(number, None, "not in this plan")
+        known = self.journal.newest()
+        left = []
+        for key, run in self.runs.items():
+            if not run.folder.state().final:
+                left.append(run)
+            elif key in numbers:
+                self.report_to(run, numbers[key])
+                self.tell(run, numbers[key])
+            elif key not in known:
+                self.record(run)
+        costs = {cell: account.flops_per_update for cell, account in self.plan.accounts().items()}
+        left.sort(key=lambda r: (not is_busy(r), -costs[r.cell.name] * r.recipe.train.updates))
         return [(run, numbers[run.key]) for run in left]
 
     def start(self, run: Run, number: int) -> None:
@@ -142,6 +145,9 @@ class _Driver:
     def close(self, key: str) -> None:
         number, job = self.active.pop(key)
         run = self.runs[key]
+        if is_busy(run):  # our process has ended, but one of an earlier driver works on
+            self.active[key] = (number, Orphan(run))
+            return
         self.report_to(run, number)
         failure = job.failure()
         if run.folder.state() in (State.WAITING, State.RUNNING):
@@ -157,30 +163,40 @@ class _Driver:
 
     def tell(self, run: Run, number: int) -> None:
         state = run.folder.state()
-        value = final_value(run, self.plan) if state is State.COMPLETED else None
-        self.journal.tell(number, value, state.value)
+        self.journal.tell(number, self.value(run), state.value)
 
     def record(self, run: Run) -> None:
-        if run.folder.state() is State.COMPLETED:
-            self.journal.adopt(run, final_value(run, self.plan))
+        state = run.folder.state()
+        self.journal.adopt(run, self.value(run), dict(_evaluations(run)), state.value)
+
+    def value(self, run: Run) -> float | None:
+        completed = run.folder.state() is State.COMPLETED
+        return final_value(run, self.plan) if completed else None
 
     def report(self, key: str) -> None:
         self.report_to(self.runs[key], self.active[key][0])
 
     def report_to(self, run: Run, number: int) -> None:
-        for record in run.folder.records():
-            if record["kind"] != "evaluation" or record["update"] <= self.reported.get(run.key, 0):
-                continue
-            self.journal.report(number, record["update"], record["puzzle_accuracy"][-1])
-            self.reported[run.key] = record["update"]
+        for update, value in _evaluations(run):
+            if update > self.reported.get(run.key, 0):
+                self.journal.report(number, update, value)
+                self.reported[run.key] = update
 
     def cancel(self) -> None:
-        for _, job in self.active.values():
-            job.cancel()
+        ours = [job for _, job in self.active.values() if not isinstance(job, Orphan)]
         deadline = time.monotonic() + 10
-        while self.active and time.monotonic() < deadline:
-            self.active = {k: v for k, v in self.active.items() if not v[1].done()}
+        while ours and time.monotonic() < deadline:
+            for job in ours:
+                job.cancel()  # again and again: a process that is still starting may not hear
             time.sleep(0.1)
+            ours = [job for job in ours if not job.done()]
+
+
+def _evaluations(run: Run) -> Iterator[tuple[int, float]]:
+    """Give update and validation accuracy of every evaluation so far."""
+    for record in run.folder.records():
+        if record["kind"] == "evaluation":
+            yield record["update"], record["puzzle_accuracy"][-1]
 
 
 def final_value(run: Run, plan: Plan) -> float:

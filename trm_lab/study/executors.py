@@ -6,6 +6,7 @@ of Optuna or of the study.
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ from trm_lab.study.plan import Run
 
 NO_LIMIT_MINUTES = 60 * 24 * 365
 """submitit's local executor kills after five minutes unless told otherwise."""
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 class Job(Protocol):
@@ -60,6 +63,22 @@ def work(
         labels=Labels(**labels),
     )
     return state.value
+
+
+def work_locally(devices: str | None, *call: Any) -> str:
+    """Work until SIGTERM, with the driver's GPUs, all of which submitit's executor hides."""
+    signal.signal(signal.SIGTERM, _stop)
+    if devices is None:
+        os.environ.pop(VISIBLE, None)
+    else:
+        os.environ[VISIBLE] = devices
+    return work(*call)
+
+
+def _stop(*_: object) -> None:
+    """Stop the run once: a further signal must not disturb its last words."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def build_executor(setting: ExecutorSetting, execution: Execution, root: Path) -> Executor:
@@ -113,8 +132,10 @@ class _Local:
         self.executor.update_parameters(timeout_min=NO_LIMIT_MINUTES)
 
     def submit(self, run: Run) -> Job:
-        with _threads(self.execution.threads):
-            return _LocalJob(self.executor.submit(work, *_call(run, self.execution)))
+        with _threads(self.execution.threads), _shielded():
+            devices = os.environ.get(VISIBLE)
+            call = _call(run, self.execution)
+            return _LocalJob(self.executor.submit(work_locally, devices, *call))
 
 
 class _LocalJob:
@@ -129,7 +150,10 @@ class _LocalJob:
         return "" if error is None else str(error).strip().splitlines()[-1]
 
     def cancel(self) -> None:
-        self.job.cancel(check=False)
+        # Not submitit's own way, which is SIGINT and a second later SIGKILL.  A local job's id is
+        # the process that passes SIGTERM on to the worker.
+        if not self.done():
+            os.kill(int(self.job.job_id), signal.SIGTERM)
 
 
 class Orphan:
@@ -176,3 +200,13 @@ def _threads(count: int | None) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def _shielded() -> Iterator[None]:
+    """Keep a terminal's Ctrl-C from child processes: it is for the driver, which tells them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -13,6 +13,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from trm_lab.atomic import write_text
 from trm_lab.study.plan import Run
 
 RUN = "run"
@@ -24,6 +25,7 @@ class Journal:
 
     def __init__(self, path: Path, name: str) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        _repair(path)
         self.study = optuna.create_study(
             storage=JournalStorage(JournalFileBackend(str(path.resolve()))),
             study_name=name,
@@ -77,13 +79,26 @@ class Journal:
         else:
             self.study.tell(number, value, skip_if_finished=True)
 
-    def adopt(self, run: Run, value: float) -> None:
-        """Add a completed trial for a finished run that the journal does not know."""
+    def adopt(self, run: Run, value: float | None, seen: dict[int, float], reason: str) -> None:
+        """Add a closed trial for a finished run that the journal does not know.
+
+        `seen` are the intermediate values by update.
+        """
         self.study.add_trial(
             optuna.trial.create_trial(
-                state=TrialState.COMPLETE, value=value, user_attrs=_attributes(run)
+                state=TrialState.FAIL if value is None else TrialState.COMPLETE,
+                value=value,
+                user_attrs=_attributes(run) | ({"reason": reason} if value is None else {}),
+                intermediate_values=seen,
             )
         )
+
+
+def _repair(path: Path) -> None:
+    """Cut off a last line that a killed driver left torn; Optuna could not go on after it."""
+    text = path.read_bytes() if path.exists() else b""
+    if text and not text.endswith(b"\n"):
+        write_text(path, text[: text.rfind(b"\n") + 1].decode())
 
 
 def _attributes(run: Run) -> dict[str, str | int]:

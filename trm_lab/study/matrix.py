@@ -4,9 +4,10 @@ The matrix is enumerated here, not sampled.  Torch-free.
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, TypeVar
 
 from trm_lab.config.presets import expand
 from trm_lab.config.recipe import Recipe
@@ -15,6 +16,8 @@ from trm_lab.config.source import Source, merge
 from trm_lab.config.study import Study
 from trm_lab.config.validate import validate
 from trm_lab.errors import ConfigError
+
+P = TypeVar("P")
 
 
 @dataclass(frozen=True)
@@ -89,11 +92,20 @@ def _recipe(
     ]
     for path, value, origin in written:
         data = merge(data, _nest(path, value))
+        places |= _new_ancestors(path, places, origin.places.get(()))
         places |= {(*path, *inner): at for inner, at in origin.places.items()}
     for path, value, place in changes:
         data = merge(data, _nest(path, value))
+        arguments |= _new_ancestors(path, {**places, **arguments}, place)
         arguments[path] = place
     return data, Source(data, source.name, places, arguments)
+
+
+def _new_ancestors(path: Keys, known: Collection[Keys], place: P | None) -> dict[Keys, P]:
+    """Place the leading parts of a dotted name that nothing wrote before: one may be misspelt."""
+    if place is None:
+        return {}
+    return {path[:end]: place for end in range(1, len(path)) if path[:end] not in known}
 
 
 def _metric_problem(study: Study, recipe: Recipe, places: Source) -> list[str]:

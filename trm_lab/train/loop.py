@@ -56,7 +56,8 @@ def train(
         RunBusyError: another process works in the folder.
     """
     folder = RunFolder(run_dir)
-    with folder.lock():
+    lock = folder.lock()
+    try:
         folder.claim(recipe)
         if folder.state().final:
             return folder.state()
@@ -72,6 +73,8 @@ def train(
             run.end(State.CANCELLED, error)
             raise
         return run.end(State.COMPLETED)
+    finally:
+        lock.release()
 
 
 class _Run:

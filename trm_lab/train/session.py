@@ -139,6 +139,7 @@ class Session:
             "lr": self.optimizer.param_groups[0]["lr"],
         }
 
+    @torch.no_grad()  # else the sums would carry the graph of every update, into the checkpoint too
     def _add(self, outcome: Outcome) -> None:
         self.sums += torch.stack([getattr(outcome, name).double() for name in SUMMED])
 

@@ -1,0 +1,101 @@
+"""Phrases that every caption needs: what is held equal, how many seeds, which interval."""
+
+import math
+
+import pandas as pd
+import xarray as xr
+
+from trm_lab.plots.tables import PANELS, At, metric, title
+
+INTERVAL = "95 % t interval over seeds"
+
+
+def prefixed(value: float, unit: str) -> tuple[float, str]:
+    """Give the size of the SI unit that suits a number, and its name: 2.7e12 has (1e12, TFLOP)."""
+    for power, prefix in ((18, "E"), (15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if abs(value) >= 10**power:
+            return 10.0**power, prefix + unit
+    return 1.0, unit
+
+
+def quantity(value: float, unit: str) -> str:
+    """Give a large number with an SI prefix: 2.7e12 FLOP is "2.7 TFLOP"."""
+    if not math.isfinite(value):
+        return f"unknown {unit}"
+    size, name = prefixed(value, unit)
+    return f"{value / size:.3g} {name}"
+
+
+def after(runs: pd.DataFrame) -> str:
+    """Say after how many updates the completed runs ended."""
+    ends = runs.loc[runs["state"] == "completed", "updates"].dropna()
+    if ends.empty:
+        return "at the end of training"
+    if ends.min() == ends.max():
+        return f"after {ends.max():.0f} updates"
+    return f"at the end of training ({ends.min():.0f} to {ends.max():.0f} updates)"
+
+
+def held(runs: pd.DataFrame, at: At) -> str:
+    """Say what is held equal in a comparison."""
+    if at == "updates":
+        return after(runs)
+    return f"at equal compute ({quantity(runs.attrs['budget'], 'FLOP')} of training)"
+
+
+def column(runs: pd.DataFrame, at: At) -> str:
+    """Say what is held equal, as briefly as a table's head needs it."""
+    return after(runs) if at == "updates" else f"at {quantity(runs.attrs['budget'], 'FLOP')}"
+
+
+def heading(letter: str, runs: pd.DataFrame, at: At) -> str:
+    """Give the title of a panel."""
+    return f"{letter}   {held(runs, at).replace(' of training)', ')')}"
+
+
+def measured(tree: xr.DataTree, runs: pd.DataFrame, at: At) -> str:
+    """Say what was measured, on which puzzles and when."""
+    split = "final test" if at == "updates" else "validation, linear between evaluations"
+    return f"{title(metric(tree))} ({split}) {held(runs, at)}"
+
+
+def seeds(count: int) -> str:
+    """Give a number of seeds as words."""
+    return f"{count} seed" if count == 1 else f"{count} seeds"
+
+
+def shortfall(row: pd.Series, at: At) -> str:
+    """Say what is missing from a cell's mean; empty if nothing is."""
+    found, planned = int(row[f"{at}_n"]), int(row["planned"])
+    if found == planned:
+        return ""
+    rest = [part for part in row["states"].split(", ") if not part.endswith(" completed")]
+    if int(row["completed"]) > found:
+        rest.append(f"{int(row['completed']) - found} completed without this number")
+    return f"{row['label']}: {found} of {seeds(planned)} ({', '.join(rest)})"
+
+
+def coverage(cells: pd.DataFrame, at: At) -> str:
+    """Give n: once if it is the same in every cell, and every cell where runs are missing."""
+    full = sorted({int(n) for n in cells.loc[cells[f"{at}_n"] == cells["planned"], "planned"]})
+    lacking = [text for _, row in cells.iterrows() if (text := shortfall(row, at))]
+    each = f"n = {' or '.join(map(str, full))} {'seed' if full == [1] else 'seeds'} per cell"
+    if not lacking:
+        return f"{each}."
+    return f"{each}, except " * bool(full) + f"{'; '.join(lacking)}."
+
+
+def both(tree: xr.DataTree, runs: pd.DataFrame, cells: pd.DataFrame) -> str:
+    """Describe the panels (a) and (b), and give n once if it is the same in both."""
+    whats = [f"({letter}) {measured(tree, runs, at)}" for letter, at in PANELS]
+    counts = [coverage(cells, at) for _, at in PANELS]
+    if counts[0] == counts[1]:
+        return f"{whats[0]}; {whats[1]}; {counts[0]}"
+    return " ".join(f"{what}: {count}" for what, count in zip(whats, counts, strict=True))
+
+
+def past_the_scale(cells: pd.DataFrame, at: At) -> str:
+    """Say that an interval leaves 0 to 1, where one does."""
+    if (cells[f"{at}_lower"] < 0).any() or (cells[f"{at}_upper"] > 1).any():
+        return " A t interval is symmetric and may pass 0 or 100 %; the drawing stops there."
+    return ""

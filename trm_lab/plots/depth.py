@@ -1,0 +1,203 @@
+"""Accuracy against effective depth: recursion at equal updates and at equal compute."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from trm_lab.plots import captions, style
+from trm_lab.plots.tables import (
+    PANELS,
+    At,
+    cell_table,
+    labels,
+    metric,
+    run_table,
+    scale,
+    title,
+)
+
+DODGE, BESIDE = 0.06, 0.022
+"""From one cell to the next at the same depth, and from a mean to the marks of its seeds: shares of
+the range of depths in octaves."""
+_SEEDS: dict[str, Any] = {"ms": 3, "mfc": "none", "mew": 0.7, "alpha": 0.75, "clip_on": False}
+
+
+def table(tree: xr.DataTree) -> pd.DataFrame:
+    """Give the points: one row per planned run."""
+    runs = run_table(tree)
+    runs.insert(2, "label", runs["cell"].map(labels(tree)))
+    return runs[["label", "series", "effective_depth", "seed", "state", "at_updates", "at_compute"]]
+
+
+@style.styled
+def draw(
+    tree: xr.DataTree,
+    ax: Axes | None = None,
+    *,
+    at: At = "updates",
+    fits: Sequence[xr.Dataset] = (),
+    legend: bool = True,
+) -> Axes:
+    """Draw every seed, the mean and interval of every cell, and the laws fitted to the same data.
+
+    Laws belong to the final test and are drawn there alone.
+    """
+    alone = ax is None
+    ax = style.axes(ax)
+    runs = run_table(tree)
+    cells = cell_table(tree, runs)
+    factor, unit, _ = scale(metric(tree))
+    looks = style.looks(cells["series"])
+    laws = _laws(tree, fits) if at == "updates" else []
+    if not (cells[f"{at}_n"] > 0).any():
+        return style.note(ax, "no completed run has this number")
+    every = cells["effective_depth"].to_numpy(float)
+    cells = _side_by_side(cells[cells[f"{at}_n"] > 0], DODGE * _octaves(every))
+    places = cells.set_index("cell")["x"]
+    for series, look in looks.items():
+        mine = cells[cells["series"] == series].sort_values("x", kind="stable")
+        if mine.empty:
+            continue
+        seeds = runs[(runs["series"] == series) & runs[f"at_{at}"].notna()]
+        beside = seeds["cell"].map(places) * 2 ** (BESIDE * _octaves(every))
+        ax.plot(beside, seeds[f"at_{at}"] * factor, look.marker, mec=look.color,
+                label=f"_{series} seeds", **_SEEDS)  # fmt: skip
+        lower, mean, upper = (mine[f"{at}_{k}"] * factor for k in ("lower", "mean", "upper"))
+        ax.vlines(mine["x"], lower, upper, color=look.color, lw=1.1, label=f"_{series} interval")
+        ax.plot(mine["x"], mean, look.marker, color=look.color, clip_on=False, label=series)
+        if not any(name == series for name, _ in laws):
+            for _, line in mine.groupby("factors", sort=False):
+                ax.plot(line["x"], mean[line.index], "-", color=look.color, lw=1.0,
+                        label=f"_{series} line")  # fmt: skip
+    forms = list(dict.fromkeys(fit.attrs.get("law") for _, fit in laws))
+    for series, fit in laws:
+        stroke = _STROKES[forms.index(fit.attrs.get("law")) % len(_STROKES)]
+        _law(ax, fit, looks[series].color, factor, stroke)
+    _axes(ax, every)
+    ax.set_ylabel(f"{title(metric(tree))} ({unit})" if unit else title(metric(tree)))
+    if unit == "%":
+        ax.set_ylim(0, 100)
+    if legend and alone:
+        ax.figure.legend(handles=entries(ax), loc="outside upper center", ncols=2)
+    elif legend:
+        ax.legend(handles=entries(ax), loc="best")
+    return ax
+
+
+def _octaves(depths: np.ndarray) -> float:
+    return max(float(np.log2(depths.max() / depths.min())), 1.0)
+
+
+def _side_by_side(cells: pd.DataFrame, dodge: float) -> pd.DataFrame:
+    """Add where each cell is drawn: at its depth, moved aside where several share it."""
+    depth = cells["effective_depth"]
+    place = cells.groupby(depth).cumcount() - (depth.map(depth.value_counts()) - 1) / 2
+    return cells.assign(x=depth * 2 ** (dodge * place))
+
+
+def entries(ax: Axes) -> list[Line2D]:
+    """Give the legend's entries: the series, and the law where one is drawn."""
+    lines = {str(line.get_label()): line for line in ax.get_lines()}
+    return [line for name, line in lines.items() if not name.startswith("_")] + [
+        Line2D(
+            [],
+            [],
+            color=style.GREY,
+            ls=line.get_linestyle(),
+            lw=1.2,
+            label=name.removeprefix("_fit "),
+        )
+        for name, line in lines.items()
+        if name.startswith("_fit ")
+    ]
+
+
+def _laws(tree: xr.DataTree, fits: Sequence[xr.Dataset]) -> list[tuple[str, xr.Dataset]]:
+    """Give the series and the fit of every law of this study's metric over effective depth."""
+    known = set(run_table(tree)["series"])
+    return [
+        (str(fit.attrs.get("series")), fit)
+        for fit in fits
+        if fit.attrs.get("series") in known
+        and fit.attrs.get("x_name") == "effective_depth"
+        and fit.attrs.get("y_name") == metric(tree)
+        and bool(np.isfinite(fit["curve"]).any())
+    ]
+
+
+def _law(ax: Axes, fit: xr.Dataset, color: str, factor: float, stroke: str) -> None:
+    """Draw a law and its band over the depths it was fitted to; dotted if it did not converge."""
+    x = fit["grid_x"].to_numpy()
+    y, low, high = (fit[name].to_numpy() * factor for name in _CURVE)
+    status = str(fit.attrs.get("status")).replace("_", " ")
+    sure = status == "converged"
+    label = f"_fit {fit.attrs.get('law')} law" + f" ({status})" * (not sure)
+    ax.plot(x, y, ls=stroke if sure else ":", color=color, lw=1.2, zorder=1.5, label=label)
+    ax.fill_between(x, low, high, color=color, alpha=0.11, lw=0, zorder=1)
+
+
+_CURVE = ("curve", "curve_lower", "curve_upper")
+_STROKES = ("-", "-.", "--")
+
+
+def _axes(ax: Axes, depths: np.ndarray) -> None:
+    """Make a log2 axis whose ticks are the real depths; crowded ones keep the tick only."""
+    real = sorted(set(depths))
+    span = _octaves(depths)
+    named: list[float] = []
+    for depth in real:
+        if not named or np.log2(depth / named[-1]) > span / 12:
+            named.append(depth)
+    ax.set_xscale("log", base=2)
+    ax.set_xlim(real[0] * 2 ** (-0.1 * span), real[-1] * 2 ** (0.1 * span))
+    ax.set_xticks(real, [f"{depth:g}" if depth in named else "" for depth in real])
+    ax.minorticks_off()
+    ax.set_xlabel("Effective depth (layers)")
+
+
+@style.styled
+def panels(tree: xr.DataTree, fits: Sequence[xr.Dataset] = ()) -> Figure:
+    """Draw both comparisons side by side: equal updates, equal compute."""
+    fig = style.figure(style.WIDE, 2.75)
+    runs = run_table(tree)
+    left, right = fig.subplots(1, 2)
+    draw(tree, left, at="updates", fits=fits, legend=False)
+    draw(tree, right, at="compute", legend=False)
+    for ax, (letter, at) in zip((left, right), PANELS, strict=True):
+        ax.set_title(captions.heading(letter, runs, at))
+    right.set_ylabel("")
+    right.tick_params(labelleft=False)
+    handles = entries(left) or entries(right)
+    if handles:
+        fig.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5))
+    return fig
+
+
+def caption(tree: xr.DataTree, fits: Sequence[xr.Dataset] = ()) -> str:
+    """Describe both panels in words: what, how many seeds, which interval, which law."""
+    runs = run_table(tree)
+    cells = cell_table(tree, runs)
+    text = (
+        f"{title(metric(tree))} against effective depth, layers × T × (n + 1). "
+        f"{captions.both(tree, runs, cells)} Small open marks: one run per seed. Filled marks and "
+        f"bars: mean and {captions.INTERVAL}. Marks at the same depth stand side by side."
+    )
+    text += captions.past_the_scale(cells, "updates") or captions.past_the_scale(cells, "compute")
+    return text + "".join(_described(series, fit) for series, fit in _laws(tree, fits))
+
+
+def _described(series: str, fit: xr.Dataset) -> str:
+    """Describe a drawn law: form, data, interval, and whether to believe it."""
+    a = fit.attrs
+    text = f" Line, {series}: {a.get('law')} law, {a.get('formula')}, "
+    text += f"{a.get('n_points')} runs, {str(a.get('status')).replace('_', ' ')}"
+    if np.isfinite(fit["curve_lower"]).any():
+        text += f"; band: {100 * float(a.get('level', 0.95)):g} % {a.get('interval')}"
+        text += f" over {a.get('n_clusters')} clusters ({a.get('cluster')})"
+    return text + ("; descriptive." if a.get("descriptive") else ".")

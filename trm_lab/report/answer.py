@@ -1,0 +1,187 @@
+"""The answer as sentences, with the sign that the data have."""
+
+import math
+
+import pandas as pd
+import xarray as xr
+
+from trm_lab.plots import captions
+from trm_lab.plots.contrasts import compare, contrast_table
+from trm_lab.plots.tables import At, cell_table, changed, metric, run_table, scale, title
+from trm_lab.stats import FEW_SEEDS
+
+SMALL = 0.0005
+"""Differences that print as 0.0 have no direction."""
+
+
+def answer(tree: xr.DataTree) -> list[str]:
+    """Say what the study found: depth, then each contrast, then what is missing.
+
+    Every direction is read from the data; nothing is said about a cell without a completed seed.
+    """
+    runs = run_table(tree)
+    cells = cell_table(tree, runs)
+    if not (cells["updates_n"] > 0).any():
+        return ["No run has completed: there is no answer yet.", *_missing(cells)]
+    said = []
+    for _, line in cells.groupby(["series", "factors"], sort=False):
+        said += _depth(tree, runs, line)
+    contrasts = contrast_table(tree, runs)
+    said += [_contrast(tree, runs, cells, row) for _, row in contrasts.iterrows()]
+    said += _families(tree, runs, cells, contrasts)
+    return said + _missing(cells) + _few(said)
+
+
+def _depth(tree: xr.DataTree, runs: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
+    """Compare the shallowest and the deepest cell of a series; name what else sets them apart."""
+    cells = cells[cells["updates_n"] > 0].sort_values("effective_depth", kind="stable")
+    if cells["effective_depth"].nunique() < 2 or cells["effective_depth"].duplicated().any():
+        return []
+    first, last = cells.iloc[0], cells.iloc[-1]
+    name = title(metric(tree)).lower()
+    said = []
+    for at in ("updates", "compute"):
+        row = compare(runs, first["cell"], last["cell"], at)
+        if not row["n"]:
+            said += [_unmeasured(runs, at, first, last)] * (at == "compute")
+            continue
+        verb = _word(row["difference"], "raised", "lowered", "left unchanged")
+        others = _beside_recursion(tree, first["cell"], last["cell"])
+        text = (
+            f"{_opening(runs, at)}, greater effective depth {verb} the {name} of "
+            f"{first['series']}: {_value(tree, row['old'])} for {first['label']} at effective "
+            f"depth {first['effective_depth']:g}, {_value(tree, row['new'])} for {last['label']} "
+            f"at depth {last['effective_depth']:g}, {_interval(tree, row)}"
+        )
+        if others:
+            text += f"; {' and '.join(others)} {'differs' if len(others) == 1 else 'differ'} too"
+        best = cells.sort_values(f"{at}_mean", na_position="first").iloc[-1]
+        if best["cell"] not in (first["cell"], last["cell"]):
+            peak = _value(tree, best[f"{at}_mean"])
+            text += f"; the highest mean is {peak} at depth {best['effective_depth']:g}"
+        said.append(f"{text}.")
+    return said
+
+
+def _unmeasured(runs: pd.DataFrame, at: At, first: pd.Series, last: pd.Series) -> str:
+    return (
+        f"{_opening(runs, at)}, no pair of seeds was measured for {first['label']} and "
+        f"{last['label']}, so nothing is said."
+    )
+
+
+def _beside_recursion(tree: xr.DataTree, old: str, new: str) -> list[str]:
+    """Name the settings that differ between two cells, T and n apart; a kind by its section."""
+    names = [change.partition(":")[0] for change in changed(tree, old, new)]
+    kinds = [name.removesuffix(".kind") for name in names if name.endswith(".kind")]
+    rest = [
+        n for n in names if n not in ("model.T", "model.n") and n.rpartition(".")[0] not in kinds
+    ]
+    return sorted({*kinds, *rest})
+
+
+def _contrast(tree: xr.DataTree, runs: pd.DataFrame, cells: pd.DataFrame, row: pd.Series) -> str:
+    """Say where a variant stands against its baseline, at equal updates and at equal compute."""
+    depths = dict(zip(cells["cell"], cells["effective_depth"], strict=True))
+    new, old = (
+        f"{row[label]} at depth {depths[row[cell]]:g}" if row[cell] in depths else row[label]
+        for label, cell in (("against", "cell"), ("baseline", "baseline_cell"))
+    )
+    head = f"{row['title']}: "
+    found = {at: compare(runs, row["baseline_cell"], row["cell"], at) for at in _BOTH}
+    stands = [_stands(tree, runs, at, found[at]) for at in _BOTH if found[at]["n"]]
+    if not stands:
+        return f"{head}{new} and {old} have no completed seed in common, so nothing is said."
+    text = f"{head}{new} stands {stands[0].replace('#', old)}"
+    text += "".join(f", and {rest.replace('#', 'it')}" for rest in stands[1:])
+    if not found["compute"]["n"]:
+        text += f"; {captions.held(runs, 'compute')} no pair of seeds was measured"
+    return f"{text}."
+
+
+_BOTH: tuple[At, ...] = ("updates", "compute")
+
+
+def _stands(tree: xr.DataTree, runs: pd.DataFrame, at: At, row: dict[str, float]) -> str:
+    factor, _, unit = scale(metric(tree))
+    size = f"{abs(row['difference']) * factor:.1f} {unit} "
+    where = _word(row["difference"], f"{size}above #", f"{size}below #", "level with #")
+    return f"{where} {captions.held(runs, at)} ({_interval(tree, row)})"
+
+
+def _families(
+    tree: xr.DataTree, runs: pd.DataFrame, cells: pd.DataFrame, contrasts: pd.DataFrame
+) -> list[str]:
+    """Compare two series at the deepest depth they share, where the plan has no such contrast."""
+    family = dict(zip(cells["cell"], cells["series"], strict=True))
+    pairs = (
+        zip(contrasts["baseline_cell"], contrasts["cell"], strict=True) if len(contrasts) else []
+    )
+    planned = {frozenset((family.get(a), family.get(b))) for a, b in pairs}
+    done = cells[(cells["updates_n"] > 0) & ~cells.duplicated(["series", "effective_depth"], False)]
+    names = list(dict.fromkeys(done["series"]))
+    said = []
+    for name in names[1:]:
+        old, new = (
+            done[done["series"] == s].set_index("effective_depth") for s in (names[0], name)
+        )
+        shared = sorted(set(old.index) & set(new.index))
+        if not shared or frozenset((names[0], name)) in planned:
+            continue
+        a, b = old.loc[shared[-1]], new.loc[shared[-1]]
+        row = compare(runs, a["cell"], b["cell"], "updates")
+        if row["n"]:
+            stands = _stands(tree, runs, "updates", row).replace(
+                "#", f"{a['series']} ({a['label']})"
+            )
+            said.append(
+                f"Not a planned contrast: at effective depth {shared[-1]:g}, {name} ({b['label']}) "
+                f"stands {stands}."
+            )
+    return said
+
+
+def _missing(cells: pd.DataFrame) -> list[str]:
+    """Say which means rest on fewer seeds than planned."""
+    lacking = [text for _, row in cells.iterrows() if (text := captions.shortfall(row, "updates"))]
+    if not lacking:
+        return [f"All {int(cells['planned'].sum())} planned runs completed."]
+    return [f"Not every planned run is in these means: {'; '.join(lacking)}."]
+
+
+def _few(said: list[str]) -> list[str]:
+    """Explain the word descriptive where it was used."""
+    if not any("descriptive" in text for text in said):
+        return []
+    return [f"Descriptive: from fewer than {FEW_SEEDS} seeds, so it speaks of these seeds alone."]
+
+
+def _opening(runs: pd.DataFrame, at: At) -> str:
+    text = captions.held(runs, at)
+    return text[0].upper() + text[1:]
+
+
+def _word(difference: float, more: str, less: str, same: str) -> str:
+    if abs(difference) < SMALL:
+        return same
+    return more if difference > 0 else less
+
+
+def _value(tree: xr.DataTree, value: float) -> str:
+    factor, unit, _ = scale(metric(tree))
+    return f"{value * factor:.1f} {unit}".strip()
+
+
+def _interval(tree: xr.DataTree, row: dict[str, float]) -> str:
+    """Give difference, interval, pairs, and what they allow."""
+    factor, _, unit = scale(metric(tree))
+    count = int(row["n"])
+    text = f"{row['difference'] * factor:+.1f} {unit}"
+    text = text.replace("+0.0", "0.0").replace("-0.0", "0.0")
+    if math.isfinite(row["lower"]):
+        text += f" [{row['lower'] * factor:.1f}, {row['upper'] * factor:.1f}]"
+    text += f", {count} paired {'seed' if count == 1 else 'seeds'}"
+    text = text.replace("-", "\N{MINUS SIGN}")
+    if row["lower"] <= 0 <= row["upper"]:
+        text += ", the interval includes zero"
+    return text + (", descriptive" if count < FEW_SEEDS else "")
