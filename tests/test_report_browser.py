@@ -5,8 +5,8 @@ import shutil
 import subprocess
 
 import pytest
+from factories import make_study
 
-from tests.factories import make_study
 from trm_lab.report import build
 from trm_lab.results import collect
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
 from trm_lab.core.core import Core, Weights
@@ -43,8 +43,8 @@ def evaluate(
     core: Core,
     weights: Weights,
     params: Mapping[str, Tensor],
-    inputs: Int[np.ndarray, "P L"],
-    labels: Int[np.ndarray, "P L"],
+    inputs: Integer[np.ndarray, "P L"],
+    labels: Integer[np.ndarray, "P L"],
     *,
     steps: tuple[int, ...],
     batch: int = 64,

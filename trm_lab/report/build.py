@@ -1,5 +1,6 @@
 """Write a study's report: figures, tables as CSV, and one HTML page that needs nothing else."""
 
+import shlex
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def build(study_dir: Path, out: Path | None = None, tree: xr.DataTree | None = N
         **parts,
         problems=str(tree.attrs.get("problems") or "").splitlines(),
         outside=tree["runs"].sizes["run"] - planned(tree)["runs"].sizes["run"],
-        commands=commands(tree, study_dir),
+        commands=commands(tree),
         study_yaml=str(tree.attrs.get("study_yaml") or ""),
         sweep_yaml=str(plan(tree).get("sweep_yaml") or ""),
         provenance=provenance(tree),
@@ -63,16 +64,12 @@ def write_csv(table: pd.DataFrame, path: Path) -> None:
         table.to_csv(part, index=False, lineterminator="\n")
 
 
-def commands(tree: xr.DataTree, study_dir: Path) -> list[str]:
+def commands(tree: xr.DataTree) -> list[str]:
     """Give the commands that make this report again, from the texts shown beside them."""
-    sweep = " --on sweep.yaml" if plan(tree).get("sweep_yaml") else ""
-    name = str(tree.attrs.get("study") or study_dir.name)
-    return [
-        f"trm-lab run study.yaml{sweep}",
-        f"trm-lab collect {name}",
-        f"trm-lab fit {name}",
-        f"trm-lab report {name}",
-    ]
+    made = plan(tree)
+    options = ["study.yaml"] + ["--on sweep.yaml"] * bool(made.get("sweep_yaml"))
+    options += [f"--set {shlex.quote(setting)}" for setting in made.get("settings", [])]
+    return [f"trm-lab {verb} {' '.join(options)}" for verb in ("run", "fit", "report")]
 
 
 def provenance(tree: xr.DataTree) -> list[tuple[str, str]]:

@@ -95,7 +95,10 @@ class Journal:
 
 
 def _repair(path: Path) -> None:
-    """Cut off a last line that a killed driver left torn; Optuna could not go on after it."""
+    """Mend what a killed driver left: its lock, for which Optuna waits half a minute, and a torn
+    last line, after which Optuna could not go on.
+    """
+    path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
     text = path.read_bytes() if path.exists() else b""
     if text and not text.endswith(b"\n"):
         write_text(path, text[: text.rfind(b"\n") + 1].decode())

@@ -50,6 +50,8 @@ class Plan:
     sweep: Sweep
     root: Path
     sweep_text: str
+    settings: tuple[str, ...] = ()
+    """`--set` arguments laid over every cell."""
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -98,6 +100,7 @@ class Plan:
             "contrasts": [contrast.model_dump(mode="json") for contrast in study.contrasts],
             "study_yaml": self.matrix.text,
             "sweep_yaml": self.sweep_text,
+            "settings": list(self.settings),
         }
 
     def write(self) -> None:
@@ -171,7 +174,7 @@ def make_plan(
     if settings:
         digest = hashlib.sha256("\n".join(sorted(settings)).encode()).hexdigest()
         name += f"-set-{digest[:6]}"
-    return Plan(matrix, chosen, runs / name, text)
+    return Plan(matrix, chosen, runs / name, text, settings)
 
 
 def differences(a: Recipe, b: Recipe) -> list[str]:

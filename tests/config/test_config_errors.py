@@ -1,0 +1,201 @@
+"""What a recipe file can have wrong, and the whole text that says so."""
+
+import pytest
+
+from trm_lab.config import load_recipe, preset
+from trm_lab.errors import ConfigError
+
+MLP, ATT = "preset: trm_mlp\n", "preset: trm_att\n"
+
+CASES = {
+    "a misspelt key": (
+        MLP + "model:\n  widht: 64\n",
+        "r.yaml:3:3: model.widht: unknown setting; did you mean width?",
+    ),
+    "a misspelt section": (
+        MLP + "modle: {}\n",
+        "r.yaml:2:1: modle: unknown setting; did you mean model?",
+    ),
+    "a key of another kind": (
+        MLP + "model:\n  mixer: {kind: token_mlp, heads: 4}\n",
+        "r.yaml:3:28: model.mixer.heads: unknown setting; known: kind",
+    ),
+    "a key deep inside": (
+        MLP + "train:\n  optimizer:\n    lr: 1e-3\n    weight_decy: 1.0\n",
+        "r.yaml:5:5: train.optimizer.weight_decy: unknown setting; did you mean weight_decay?",
+    ),
+    "text for a number": (
+        MLP + "model:\n  layers: two\n",
+        "r.yaml:3:3: model.layers: input should be a valid integer, not 'two'",
+    ),
+    "a truth value for a number": (
+        MLP + "model:\n  layers: true\n",
+        "r.yaml:3:3: model.layers: input should be a valid integer, not True",
+    ),
+    "a fraction for a count": (
+        MLP + "model:\n  layers: 2.0\n",
+        "r.yaml:3:3: model.layers: input should be a valid integer, not 2.0",
+    ),
+    "a number out of range": (
+        MLP + "model: {n: 0}\n",
+        "r.yaml:2:9: model.n: input should be greater than or equal to 1, not 0",
+    ),
+    "an infinite number": (
+        MLP + "train: {optimizer: {lr: .inf}}\n",
+        "r.yaml:2:21: train.optimizer.lr: input should be a finite number, not inf",
+    ),
+    "an unknown kind": (
+        MLP + "supervision:\n  halting: confidance\n",
+        "r.yaml:3:3: supervision.halting: no such kind 'confidance'; did you mean confidence?",
+    ),
+    "an unknown kind with nothing near": (
+        MLP + "supervision:\n  halting: {kind: oracle}\n",
+        "r.yaml:3:3: supervision.halting: no such kind 'oracle'; "
+        "known: fixed, confidence, q_learning",
+    ),
+    "no kind": (
+        "task: {size: 4}\nmodel: {}\ntrain: {updates: 5000}\n",
+        "r.yaml:1:1: task: needs a kind; known: sudoku, sudoku_bundled, sudoku_csv",
+    ),
+    "an unknown choice": (
+        MLP + "train: {dtype: fp16}\n",
+        "r.yaml:2:9: train.dtype: 'fp16' is not one of float32, bfloat16, float64; "
+        "did you mean bfloat16?",
+    ),
+    "an unknown number to choose": (
+        MLP + "task: {kind: sudoku, size: 5}\n",
+        "r.yaml:2:22: task.size: 5 is not one of 4, 6, 9",
+    ),
+    "an unknown preset": (
+        "preset: trm_mpl\n",
+        "r.yaml:1:1: preset: no preset 'trm_mpl'; did you mean trm_mlp?",
+    ),
+    "a preset that is no name": (
+        "preset: [trm_mlp]\n",
+        "r.yaml:1:1: preset: no preset ['trm_mlp']; did you mean trm_mlp?",
+    ),
+    "a key given twice": (
+        MLP + "seed: 1\nmodel: {n: 2}\nseed: 2\n",
+        "r.yaml:4:1: found duplicate key",
+    ),
+    "heads that do not divide the width": (
+        ATT + "model:\n  width: 100\n",
+        "r.yaml:2:1: model: width 100 does not split into 8 heads of even width; "
+        "heads: 10 does, or give mixer.head_dim",
+    ),
+    "heads of odd width": (
+        ATT + "model:\n  width: 24\n",
+        "r.yaml:2:1: model: width 24 does not split into 8 heads of even width; "
+        "heads: 6 does, or give mixer.head_dim",
+    ),
+    "rotary positions with a token MLP": (
+        MLP + "model:\n  positions: rope\n",
+        "r.yaml:2:1: model: positions: rope acts inside attention only and would be ignored by "
+        "mixer: token_mlp; use positions: none or learned",
+    ),
+    "a puzzle vector that does not fit": (
+        "preset: hrm\nmodel:\n  puzzle: {dim: 600}\n",
+        "r.yaml:2:1: model: puzzle.dim 600 does not fit into 1 slots of width 512; at most 512",
+    ),
+    "a warm-up as long as the run": (
+        MLP + "train:\n  updates: 2000\n",
+        "r.yaml:2:1: train: schedule.warmup 2000 leaves nothing of 2000 updates",
+    ),
+    "steps that do not rise": (
+        MLP + "eval:\n  steps: [4, 4]\n",
+        "r.yaml:2:1: eval: steps must rise, not [4, 4]",
+    ),
+    "final steps that do not rise": (
+        MLP + "eval:\n  final_steps: [1, 4, 2]\n",
+        "r.yaml:2:1: eval: final_steps must rise, not [1, 4, 2]",
+    ),
+    "a step of a list out of range": (
+        MLP + "eval:\n  final_steps: [0, 3]\n",
+        "r.yaml:3:17: eval.final_steps.0: input should be greater than or equal to 1, not 0",
+    ),
+    "one number for a list": (
+        MLP + "eval:\n  steps: 4\n",
+        "r.yaml:3:3: eval.steps: input should be a valid tuple, not 4",
+    ),
+    "too few of a pair": (
+        MLP + "train: {optimizer: {betas: [0.9]}}\n",
+        "r.yaml:2:21: train.optimizer.betas.1: is required",
+    ),
+    "more clues than a grid has cells": (
+        MLP + "task:\n  kind: sudoku\n  size: 4\n  clues: 16\n",
+        "r.yaml:2:1: task: clues must be 4 to 15 for 4x4, not 16",
+    ),
+    "too few clues for one solution": (
+        MLP + "task:\n  kind: sudoku\n  size: 9\n  clues: 16\n",
+        "r.yaml:2:1: task: clues must be 17 to 80 for 9x9, not 16",
+    ),
+    "a data file of another type": (
+        MLP + "task: {kind: sudoku_csv, name: x, train_csv: a.csv, test_csv: b.txt}\n",
+        "r.yaml:2:53: task.test_csv: expected a .csv or .csv.gz file, not 'b.txt'",
+    ),
+    "a missing section": (
+        "task: sudoku_bundled\nmodel: {}\n",
+        "r.yaml:1:1: train: is required",
+    ),
+    "a missing setting": (
+        "task: sudoku_bundled\nmodel: {}\ntrain:\n  batch: 8\n",
+        "r.yaml:3:1: train.updates: is required",
+    ),
+    "an averaging that never moves": (
+        MLP + "train: {ema: 1.0}\n",
+        "r.yaml:2:9: train.ema: input should be less than 1, not 1.0",
+    ),
+    "a negative seed": (
+        MLP + "seed: -1\n",
+        "r.yaml:2:1: seed: input should be greater than or equal to 0, not -1",
+    ),
+    "a list instead of a mapping": (
+        "- preset\n- trm_mlp\n",
+        "r.yaml:1:1: expected a mapping of settings, found ['preset', 'trm_mlp']",
+    ),
+    "an empty file": ("", "r.yaml: expected a mapping of settings, found None"),
+    "a key that is no text": (MLP + "1: 2\n", "r.yaml:1:1: 1: keys should be strings, not 1"),
+    "no YAML": ("a: [1\nb: 2\n", "r.yaml:2:2: expected ',' or ']', but got ':'"),
+    "a tab": ("a:\n\t- b\n", "r.yaml:2:1: found character '\\t' that cannot start any token"),
+    "two documents": ("a: 1\n---\nb: 2\n", "r.yaml:2:1: but found another document"),
+    "a character that no text has": (
+        "seed: 1\nmodel: \x00\n",
+        "r.yaml:2:8: special characters are not allowed",
+    ),
+    "an alias of itself": (
+        "model: &m {layers: *m}\n",
+        "r.yaml: nested without end, as by an alias of itself",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "message"), CASES.values(), ids=CASES)
+def test_an_error_says_where_and_what(text: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        load_recipe(text, "r.yaml")
+    assert str(error.value) == message
+
+
+def test_all_errors_come_at_once_in_the_order_of_the_settings() -> None:
+    text = MLP + "modle: {}\nmodel:\n  n: 0\n  T: x\ntrain: {ema: 2.0}\nsed: 3\n"
+    with pytest.raises(ConfigError) as error:
+        load_recipe(text, "r.yaml")
+    assert str(error.value).split("\n") == [
+        "r.yaml:4:3: model.n: input should be greater than or equal to 1, not 0",
+        "r.yaml:5:3: model.T: input should be a valid integer, not 'x'",
+        "r.yaml:6:9: train.ema: input should be less than 1, not 2.0",
+        "r.yaml:2:1: modle: unknown setting; did you mean model?",
+        "r.yaml:7:1: sed: unknown setting; did you mean seed?",
+    ]
+
+
+def test_a_preset_with_changes_is_checked_like_a_file() -> None:
+    with pytest.raises(ConfigError) as error:
+        preset("trm_mlp", model={"widht": 64}, sede=1)
+    assert str(error.value) == (
+        "preset(): model.widht: unknown setting; did you mean width?\n"
+        "preset(): sede: unknown setting; did you mean seed?"
+    )
+    with pytest.raises(ConfigError) as error:
+        preset("trm")
+    assert str(error.value) == "preset(): preset: no preset 'trm'; did you mean hrm?"

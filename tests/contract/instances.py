@@ -1,0 +1,103 @@
+"""Instances of every member of every strategy union: what the contract tests run over.
+
+`tests/test_architecture.py` walks the unions of a recipe and fails when a member is not here.
+"""
+
+from typing import Any
+
+from trm_lab.config import (
+    AdamATan2,
+    AdamW,
+    Attention,
+    BundledSudoku,
+    Confidence,
+    ConstantSchedule,
+    CosineSchedule,
+    Fixed,
+    GeneratedSudoku,
+    Gradient,
+    Halting,
+    LastCycles,
+    LastUpdates,
+    Layout,
+    LearnedPositions,
+    Loss,
+    ManyLatents,
+    Mixer,
+    NoPositions,
+    OneLatent,
+    Optimizer,
+    Positions,
+    QLearning,
+    Rope,
+    Schedule,
+    Softmax,
+    Stablemax,
+    SudokuCSV,
+    Task,
+    TokenMLP,
+    TwoLatents,
+    WholeProgram,
+)
+
+LAYOUTS = (
+    TwoLatents(),
+    TwoLatents(nets=2),
+    OneLatent(),
+    ManyLatents(k=2),
+    ManyLatents(),
+    ManyLatents(k=3, nets=2),
+)
+GRADIENTS = (
+    LastUpdates(k=1),
+    LastUpdates(),
+    LastUpdates(k=5),
+    LastCycles(),
+    LastCycles(c=2),
+    WholeProgram(),
+)
+MIXERS = (Attention(heads=2), Attention(heads=3, head_dim=2), TokenMLP())
+POSITIONS = (Rope(), Rope(theta=100.0), LearnedPositions(), NoPositions())
+HALTINGS = (Fixed(), Confidence(), QLearning())
+LOSSES = (
+    Stablemax(),
+    Stablemax(dtype="float32"),
+    Softmax(),
+    Softmax(dtype="float64"),
+)
+OPTIMIZERS = (
+    AdamATan2(lr=0.02, weight_decay=0.5),
+    AdamW(lr=0.02, betas=(0.8, 0.9), weight_decay=0.5),
+)
+SCHEDULES = (
+    ConstantSchedule(warmup=4),
+    CosineSchedule(warmup=4, min_ratio=0.25),
+    CosineSchedule(warmup=0),
+)
+TASKS = (
+    GeneratedSudoku(size=4, clues=8, train=12, validation=4, test=6),
+    GeneratedSudoku(size=6, clues=20, train=6, validation=2, test=2, augment=False, data_seed=3),
+    BundledSudoku(validation=7),
+    SudokuCSV(name="few", train_csv="train.csv", test_csv="test.csv", validation=3, test=4),
+)
+
+INSTANCES: dict[Any, tuple[Any, ...]] = {
+    Layout: LAYOUTS,
+    Gradient: GRADIENTS,
+    Mixer: MIXERS,
+    Positions: POSITIONS,
+    Halting: HALTINGS,
+    Loss: LOSSES,
+    Optimizer: OPTIMIZERS,
+    Schedule: SCHEDULES,
+    Task: TASKS,
+}
+"""Instances by union."""
+
+ALL = tuple(instance for instances in INSTANCES.values() for instance in instances)
+
+
+def name(instance: Any) -> str:
+    """Name an instance for pytest: its kind and what differs from the defaults."""
+    changed = instance.model_dump(exclude_defaults=True)
+    return "-".join([instance.kind, *(f"{k}={v}" for k, v in changed.items())])

@@ -1,0 +1,331 @@
+import re
+from typing import Any
+
+import pytest
+
+from tests.study.tiny import DEEP, SHALLOW, study
+from trm_lab.config.execution import Execution, Local, Sweep
+from trm_lab.config.gradient import LastUpdates, WholeProgram
+from trm_lab.config.model import Attention
+from trm_lab.config.source import parse_yaml
+from trm_lab.config.training import AdamATan2, AdamW, Confidence, Fixed, Stablemax
+from trm_lab.errors import ConfigError
+from trm_lab.study.matrix import Matrix, expand_study
+from trm_lab.study.plan import make_plan
+
+VARIANTS = "  - {name: deep, series: TRM, set: {model.n: 2}}\n"
+
+
+def matrix(*replacements: tuple[str, str], changes: Any = ()) -> Matrix:
+    return expand_study(study(*replacements), changes)
+
+
+def refusal(*replacements: tuple[str, str], changes: Any = ()) -> str:
+    with pytest.raises(ConfigError) as caught:
+        expand_study(study(*replacements), changes)
+    return str(caught.value)
+
+
+def variant(settings: str) -> tuple[str, str]:
+    return VARIANTS, f"  - {{name: deep, series: TRM, set: {{{settings}}}}}\n"
+
+
+def factors(text: str) -> tuple[str, str]:
+    return "seeds: [0, 1]", f"factors:\n{text}seeds: [0, 1]"
+
+
+def test_variants_are_crossed_with_factors_in_the_order_written():
+    made = matrix(factors("  model.T: [2, 1]\n  train.ema: [0.5, null]\n"))
+    assert [cell.variant for cell in made.cells] == [
+        "shallow, model.T=2, train.ema=0.5",
+        "shallow, model.T=2, train.ema=None",
+        "shallow, model.T=1, train.ema=0.5",
+        "shallow, model.T=1, train.ema=None",
+        "deep, model.T=2, train.ema=0.5",
+        "deep, model.T=2, train.ema=None",
+        "deep, model.T=1, train.ema=0.5",
+        "deep, model.T=1, train.ema=None",
+    ]
+    recipes = [cell.recipe for cell in made.cells]
+    assert [(r.model.n, r.model.T, r.train.ema) for r in recipes] == [
+        (1, 2, 0.5), (1, 2, None), (1, 1, 0.5), (1, 1, None),
+        (2, 2, 0.5), (2, 2, None), (2, 1, 0.5), (2, 1, None),
+    ]  # fmt: skip
+    assert [cell.series for cell in made.cells] == ["TRM"] * 8
+
+
+def test_a_factor_wins_over_the_variant_and_a_change_over_both():
+    made = matrix(
+        variant("model.n: 3, model.T: 3, model.layers: 3"),
+        factors("  model.T: [2]\n"),
+        changes=((("model", "layers"), 2, "here"),),
+    )
+    model = made.cells[1].recipe.model
+    assert (model.n, model.T, model.layers) == (3, 2, 2)
+
+
+def test_a_dotted_name_changes_one_setting_and_leaves_its_neighbours():
+    model = matrix(variant("supervision.loss.dtype: float64")).cells[1].recipe
+    assert model.supervision.loss == Stablemax(dtype="float64")
+    assert model.supervision.N_sup == 2
+
+
+def test_the_same_kind_merges_and_another_kind_replaces():
+    same = matrix(variant("train.optimizer: {kind: adam_atan2, weight_decay: 0.5}"))
+    assert same.cells[1].recipe.train.optimizer == AdamATan2(lr=1e-2, weight_decay=0.5)
+    without = matrix(variant("train.optimizer: {weight_decay: 0.5}"))
+    assert without.cells[1].recipe.train.optimizer == AdamATan2(lr=1e-2, weight_decay=0.5)
+    other = matrix(variant("train.optimizer: {kind: adamw, weight_decay: 0.5}"))
+    assert other.cells[1].recipe.train.optimizer == AdamW(weight_decay=0.5)  # lr is the default
+
+
+@pytest.mark.parametrize(
+    ("settings", "path", "expected"),
+    [
+        ("model.gradient: whole_program", ("model", "gradient"), WholeProgram()),
+        ("model.gradient: {kind: last_updates, k: 3}", ("model", "gradient"), LastUpdates(k=3)),
+        ("supervision.halting: fixed", ("supervision", "halting"), Fixed()),
+        ("model.mixer: {kind: attention, heads: 2}", ("model", "mixer"), Attention(heads=2)),
+    ],
+)
+def test_a_kind_may_be_written_as_a_bare_name(settings: str, path: tuple[str, str], expected: Any):
+    recipe = matrix(variant(settings)).cells[1].recipe
+    assert getattr(getattr(recipe, path[0]), path[1]) == expected
+    assert matrix().cells[1].recipe.supervision.halting == Confidence()
+
+
+def test_a_kind_may_be_a_factor_and_its_name_labels_the_cell():
+    made = matrix(
+        factors("  model.gradient: [whole_program, {kind: last_updates, k: 3}]\n"),
+        variant("model.n: 2, model.T: 3"),
+    )
+    assert [cell.variant for cell in made.cells[2:]] == [
+        "deep, model.gradient=whole_program",
+        "deep, model.gradient=last_updates",
+    ]
+    assert made.cells[3].recipe.model.gradient == LastUpdates(k=3)
+
+
+def test_a_folder_is_a_readable_slug_and_eight_digits_of_the_id():
+    made = matrix(
+        ("name: shallow, series", 'name: "TRM (1,1): Größe & co", series'),
+        ("baseline: shallow", 'baseline: "TRM (1,1): Größe & co"'),
+        factors("  model.T: [1, 2]\n"),
+    )
+    first = made.cells[0]
+    assert first.name == f"trm-1-1-gr-e-co-model-t-1-{first.recipe.id[:8]}"
+    for cell in made.cells:
+        assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*-[0-9a-f]{8}", cell.name)
+    long = matrix(("name: deep", f"name: {'x' * 300}"), ("[deep]", f"[{'x' * 300}]"))
+    assert long.cells[1].name == "x" * 60 + DEEP.removeprefix("deep")
+    assert [cell.name for cell in matrix().cells] == [SHALLOW, DEEP]
+
+
+def test_a_cells_id_depends_neither_on_seeds_nor_on_labels_nor_on_where_and_how_it_runs(tmp_path):
+    ids = [cell.recipe.id for cell in matrix().cells]
+    renamed = matrix(("name: deep, series: TRM", "name: d, series: other"), ("[deep]", "[d]"))
+    reseeded = matrix(("seeds: [0, 1]", "seeds: [7]"))
+    assert [cell.recipe.id for cell in renamed.cells] == ids
+    assert [cell.recipe.id for cell in reseeded.cells] == ids
+    execution = Execution(device="cuda", threads=3, matmul_precision="high", log_every=7)
+    sweep = Sweep(name="else", executor=Local(workers=3), execution=execution, seeds=1)
+    elsewhere = make_plan(study(), sweep=sweep, runs=tmp_path / "elsewhere")
+    assert [cell.recipe.id for cell in elsewhere.matrix.cells] == ids
+    assert {run.recipe.id for run in elsewhere.runs()} == set(ids)
+
+
+def test_a_csv_tasks_id_depends_on_its_name_and_not_on_its_paths():
+    def identity(name: str, path: str) -> str:
+        files = f"train_csv: {path}/a.csv, test_csv: {path}/b.csv"
+        base = "task: {kind: sudoku, size: 4, clues: 8, train: 32, validation: 8, test: 12}"
+        return (
+            matrix((base, f"task: {{kind: sudoku_csv, name: {name}, {files}}}")).cells[0].recipe.id
+        )
+
+    assert identity("extreme", "/data") == identity("extreme", "/else/where")
+    assert identity("extreme", "/data") != identity("other", "/data")
+
+
+def test_a_misspelt_setting_of_a_variant_is_named_at_its_place():
+    assert refusal(variant("modle.n: 2")) == (
+        "tiny.yaml:19:37: modle: unknown setting; did you mean model?"
+    )
+    assert refusal(variant("model.lyers: 2")) == (
+        "tiny.yaml:19:37: model.lyers: unknown setting; did you mean layers?"
+    )
+    assert refusal(variant("model.layout: {kind: two_latents, net: 2}")) == (
+        "tiny.yaml:19:71: model.layout.net: unknown setting; did you mean nets?"
+    )
+
+
+def test_a_wrong_kind_is_named_with_the_near_miss():
+    assert refusal(variant("model.gradient: whole_programm")) == (
+        "tiny.yaml:19:37: model.gradient: no such kind 'whole_programm'; "
+        "did you mean whole_program?"
+    )
+    assert refusal(variant("model.gradient: {k: 2}")) == (
+        "tiny.yaml:19:37: model.gradient: needs a kind; "
+        "known: last_updates, last_cycles, whole_program"
+    )
+
+
+def test_an_error_of_the_base_is_said_once_and_not_once_a_cell():
+    assert refusal(("width: 16", "width: 17"), factors("  model.T: [1, 2]\n")) == (
+        "tiny.yaml:6:22: model.width: input should be a multiple of 2, not 17"
+    )
+
+
+def test_errors_of_several_variants_come_together():
+    deep = variant("model.n: 0")
+    shallow = ("{name: shallow, series: TRM}", "{name: shallow, series: TRM, set: {model.T: two}}")
+    assert refusal(shallow, deep).splitlines() == [
+        "tiny.yaml:18:40: model.T: input should be a valid integer, not 'two'",
+        "tiny.yaml:19:37: model.n: input should be greater than or equal to 1, not 0",
+    ]
+
+
+def test_an_error_of_a_factor_is_named_at_its_place():
+    assert refusal(factors("  model.TT: [1, 2]\n")) == (
+        "tiny.yaml:21:3: model.TT: unknown setting; did you mean T?"
+    )
+    assert refusal(factors("  modl.T: [1, 2]\n")) == (
+        "tiny.yaml:21:3: modl: unknown setting; did you mean model?"
+    )
+    assert refusal(factors("  model.T: [1, 2.5]\n")) == (
+        "tiny.yaml:21:3: model.T: input should be a valid integer, not 2.5"
+    )
+    assert refusal(factors("  model.T: []\n")) == (
+        "tiny.yaml:21:3: factors.model.T: tuple should have at least 1 item after validation, "
+        "not 0, not []"
+    )
+
+
+def test_an_error_of_an_argument_is_named_by_the_argument():
+    change = (("model", "TT"), 2, "--set model.TT=2")
+    assert refusal(changes=(change,)) == (
+        "--set model.TT=2: model.TT: unknown setting; did you mean T?"
+    )
+    change = (("modle", "T"), 2, "--set modle.T=2")
+    assert refusal(changes=(change,)) == (
+        "--set modle.T=2: modle: unknown setting; did you mean model?"
+    )
+    with pytest.raises(ConfigError) as caught:
+        make_plan(study(), settings=("train.updates=many", "model.width=17"))
+    assert str(caught.value).splitlines() == [
+        "--set model.width=17: model.width: input should be a multiple of 2, not 17",
+        "--set train.updates=many: train.updates: input should be a valid integer, not 'many'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("argument", "text"),
+    [
+        ("model.T", "--set model.T: expected a dotted name, '=' and a value: model.T=3"),
+        ("=3", "--set =3: expected a dotted name, '=' and a value: model.T=3"),
+        ("model.=3", "--set model.=3: expected a dotted name, '=' and a value: model.T=3"),
+        (
+            "model.T=[1",
+            "--set model.T=[1:1:3: expected ',' or ']', but got '<stream end>'",
+        ),
+    ],
+)
+def test_an_argument_that_is_no_setting_is_refused(argument: str, text: str):
+    with pytest.raises(ConfigError) as caught:
+        make_plan(study(), settings=(argument,))
+    assert str(caught.value) == text
+
+
+def test_two_variants_of_one_recipe_are_refused():
+    assert refusal(variant("model.n: 1")) == (
+        "tiny.yaml:17:1: variants 'shallow' and 'deep' are the same recipe"
+    )
+    assert refusal(factors("  model.n: [3, 3]\n")) == (
+        "tiny.yaml:17:1: variants 'shallow, model.n=3' and 'shallow, model.n=3' are the same recipe"
+    )
+
+
+@pytest.mark.parametrize(
+    ("replacement", "text"),
+    [
+        (("seeds: [0, 1]", "seeds: [0, 1, 0]"), "seeds given twice: 0"),
+        (("name: deep", "name: shallow"), "variants given twice: shallow"),
+        (
+            ("[deep]", "[deeper]"),
+            "contrast depth names 'deeper', which is none of deep, shallow",
+        ),
+        (
+            ("baseline: shallow", "baseline: shalow"),
+            "contrast depth names 'shalow', which is none of deep, shallow",
+        ),
+        (
+            ("contrasts:", "fits: [{name: f, law: power, series: HRM}]\ncontrasts:"),
+            "fit f names 'HRM', which is none of TRM",
+        ),
+        (
+            (
+                "contrasts:",
+                "fits: [{name: f, law: power, series: TRM, variants: [steep]}]\ncontrasts:",
+            ),
+            "fit f names 'steep', which is none of deep, shallow",
+        ),
+    ],
+)
+def test_names_that_do_not_hold_are_refused(replacement: tuple[str, str], text: str):
+    assert refusal(replacement) == f"tiny.yaml:1:1: {text}"
+
+
+@pytest.mark.parametrize(
+    ("replacement", "text"),
+    [
+        (("name: tiny", "name: Tiny Study"), "tiny.yaml:1:1: name: string should match pattern "
+         "'^[a-z0-9_]+$', not 'Tiny Study'"),
+        (("seeds: [0, 1]", "seeds: []"), "tiny.yaml:20:1: seeds: tuple should have at least 1 "
+         "item after validation, not 0, not []"),
+        (("seeds: [0, 1]", "seeds: [-1]"), "tiny.yaml:20:9: seeds.0: input should be greater than "
+         "or equal to 0, not -1"),
+        (("hypothesis: It does.\n", ""), "tiny.yaml:1:1: hypothesis: is required"),
+        (("series: TRM}", "serie: TRM}"), "tiny.yaml:18:5: variants.0.series: is required\n"
+         "tiny.yaml:18:21: variants.0.serie: unknown setting; did you mean series?"),
+        (("metric: {name: puzzle_accuracy", "metric: {name: accuracy"), "tiny.yaml:21:10: "
+         "metric.name: 'accuracy' is not one of puzzle_accuracy, cell_accuracy; did you mean "
+         "cell_accuracy?"),
+    ],
+)  # fmt: skip
+def test_a_broken_study_is_refused_at_the_place(replacement: tuple[str, str], text: str):
+    assert refusal(replacement) == text
+
+
+def test_a_metric_step_that_is_not_evaluated_is_refused():
+    assert refusal(("steps: 2}\n", "steps: 3}\n")) == (
+        "tiny.yaml:16:32: eval.final_steps: the metric is read after 3 steps, which is not among "
+        "[1, 2]"
+    )
+    own = ("metric: {name: puzzle_accuracy, steps: 2}\n", "")
+    assert len(matrix(own).cells) == 2
+    assert refusal(own, variant("supervision.N_sup: 4")) == (
+        "tiny.yaml:16:32: eval.final_steps: the metric is read after 4 steps, which is not among "
+        "[1, 2]"
+    )
+    assert len(matrix(own, variant("supervision.N_sup: 4, eval.final_steps: [1, 4]")).cells) == 2
+
+
+def test_an_unknown_preset_is_named_with_the_near_miss():
+    assert refusal(("base:\n", "base:\n  preset: trm_mpl\n")) == (
+        "tiny.yaml:5:3: preset: no preset 'trm_mpl'; did you mean trm_mlp?"
+    )
+
+
+def test_a_study_may_build_on_a_preset():
+    text = (
+        "name: p\nquestion: q\nhypothesis: h\nbase: {preset: hrm, train: {batch: 4}}\n"
+        "variants: [{name: a, series: s}]\nseeds: [3]\n"
+    )
+    recipe = expand_study(parse_yaml(text, "p.yaml")).cells[0].recipe
+    assert (recipe.model.layout.nets, recipe.model.layers, recipe.model.n) == (2, 4, 2)
+    assert (recipe.train.batch, recipe.train.updates, recipe.train.ema) == (4, 26_040, None)
+
+
+def test_a_study_that_is_no_mapping_is_refused():
+    with pytest.raises(ConfigError) as caught:
+        expand_study(parse_yaml("- a\n- b\n", "list.yaml"))
+    assert str(caught.value) == ("list.yaml:1:1: expected a mapping of settings, found ['a', 'b']")

@@ -1,0 +1,164 @@
+"""The run folder, and files that appear whole or not at all."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.train.tiny_run import tiny_recipe
+from trm_lab.atomic import replacing, write_text
+from trm_lab.errors import ConfigError, RunBusyError
+from trm_lab.runs import SCHEMA, RunFolder, State, now
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder(tmp_path / "run")
+
+
+def test_there_is_one_vocabulary_of_states() -> None:
+    assert [state.value for state in State] == [
+        "waiting", "running", "completed", "diverged", "failed", "cancelled", "pruned", "lost",
+    ]  # fmt: skip
+    assert {state for state in State if state.final} == {
+        State.COMPLETED, State.DIVERGED, State.PRUNED,
+    }  # fmt: skip
+
+
+def test_a_folder_is_claimed_by_one_recipe_and_seed(folder: RunFolder) -> None:
+    recipe = tiny_recipe()
+    folder.claim(recipe)
+    assert folder.recipe() == recipe
+    before = folder.recipe_file.read_bytes()
+    folder.claim(recipe)
+    assert folder.recipe_file.read_bytes() == before
+    other = tiny_recipe(train={"batch": 5})
+    with pytest.raises(ConfigError) as error:
+        folder.claim(other)
+    assert str(error.value) == (
+        f"{folder.path}: holds recipe {recipe.id[:8]} seed 0, not {other.id[:8]} seed 0; "
+        "give another folder"
+    )
+    with pytest.raises(ConfigError) as error:
+        folder.claim(recipe.with_seed(3))
+    assert str(error.value) == (
+        f"{folder.path}: holds recipe {recipe.id[:8]} seed 0, not {recipe.id[:8]} seed 3; "
+        "give another folder"
+    )
+    assert folder.recipe_file.read_bytes() == before
+
+
+def test_a_spoilt_recipe_file_is_an_error_at_its_place(folder: RunFolder) -> None:
+    folder.claim(tiny_recipe())
+    text = folder.recipe_file.read_text().replace("width: 16", "widht: 16")
+    folder.recipe_file.write_text(text)
+    with pytest.raises(ConfigError, match=r"recipe\.yaml:\d+:\d+: model\.widht: unknown setting"):
+        folder.claim(tiny_recipe())
+
+
+def test_the_state_is_read_from_the_status(folder: RunFolder) -> None:
+    assert folder.state() is State.WAITING
+    assert folder.status() is None
+    folder.write_status({"state": "completed", "update": 3})
+    assert folder.state() is State.COMPLETED
+    status = folder.status()
+    assert status["schema"] == SCHEMA == 1
+    assert status["update"] == 3
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", status["updated_utc"])
+    for text in ("", "{", "[]", '"x"', "{}", "\x00\x00"):
+        folder.status_file.write_text(text)
+        assert folder.status() is None
+        assert folder.state() is State.WAITING
+    folder.write_status({"state": "hibernating"})
+    assert folder.state() is State.LOST
+
+
+def test_what_is_no_number_is_written_as_null(folder: RunFolder) -> None:
+    folder.write_status({"state": "diverged", "loss": float("nan"), "more": {"x": [float("inf")]}})
+    assert folder.status()["loss"] is None
+    assert folder.status()["more"] == {"x": [None]}
+    folder.append({"update": 1, "loss": float("-inf"), "steps": (1, 2.5)})
+    assert folder.records() == [{"update": 1, "loss": None, "steps": [1, 2.5]}]
+
+
+def test_records_are_lines_and_a_cut_line_is_left_out(folder: RunFolder) -> None:
+    assert folder.records() == []
+    folder.path.mkdir()
+    for update in (1, 2, 3):
+        folder.append({"update": update})
+    with folder.metrics_file.open("a") as file:
+        file.write('{"update": 4, "lo')
+    assert folder.records() == [{"update": 1}, {"update": 2}, {"update": 3}]
+
+
+def test_rewinding_drops_later_records_and_a_cut_line(folder: RunFolder) -> None:
+    folder.rewind(3)
+    assert not folder.path.exists()
+    folder.path.mkdir()
+    for update in (1, 2, 2, 3):
+        folder.append({"update": update, "x": 0.1})
+    with folder.metrics_file.open("a") as file:
+        file.write('{"up')
+    folder.rewind(2)
+    folder.append({"update": 9})
+    lines = folder.metrics_file.read_text().splitlines()
+    assert [json.loads(line)["update"] for line in lines] == [1, 2, 2, 9]
+
+
+def test_a_folder_is_held_by_one_at_a_time(folder: RunFolder) -> None:
+    lock = folder.lock()
+    with pytest.raises(RunBusyError) as error:
+        folder.lock()
+    assert str(error.value) == f"{folder.path}: another process is running this run"
+    lock.release()
+    folder.lock().release()
+
+
+def test_a_folder_is_held_against_other_processes(folder: RunFolder) -> None:
+    script = (
+        "import sys; from trm_lab.runs import RunFolder; from trm_lab.errors import RunBusyError\n"
+        "try: RunFolder(sys.argv[1]).lock()\n"
+        "except RunBusyError: sys.exit(7)\n"
+    )
+
+    def elsewhere() -> int:
+        return subprocess.run([sys.executable, "-c", script, str(folder.path)]).returncode
+
+    lock = folder.lock()
+    assert elsewhere() == 7
+    lock.release()
+    assert elsewhere() == 0
+
+
+def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file.txt"
+    write_text(path, "one\n")
+    with replacing(path) as temporary:
+        temporary.write_text("two\n")
+        assert path.read_text() == "one\n"
+        assert temporary.parent == path.parent
+    assert path.read_text() == "two\n"
+    assert os.listdir(path.parent) == ["file.txt"]
+
+
+def test_a_failed_writing_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "file.txt"
+    write_text(path, "one\n")
+
+    def fail() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("tw")
+            raise RuntimeError("disk on fire")
+
+    with pytest.raises(RuntimeError, match="disk on fire"):
+        fail()
+    assert path.read_text() == "one\n"
+    assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_times_are_utc_to_the_second() -> None:
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", now())
