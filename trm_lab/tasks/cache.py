@@ -9,10 +9,10 @@ import zlib
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import numpy as np
 
+from trm_lab.atomic import replacing
 from trm_lab.errors import ConfigError
 from trm_lab.tasks.dataset import Puzzles
 
@@ -59,16 +59,9 @@ def _store(path: Path, splits: Splits) -> None:
         for column, array in puzzles.arrays().items()
     }
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=path.parent, prefix=f"{path.stem}.tmp-", delete=False) as file:
-            try:
-                # A key has a dot, so none is taken for an option.
-                np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-                file.close()
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        with replacing(path) as temporary, temporary.open("wb") as file:
+            # A key has a dot, so none is taken for an option.
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
     except OSError as error:
         raise ConfigError(
             f"{path.parent}: generated puzzles cannot be stored here ({error.strerror}); "
