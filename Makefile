@@ -54,7 +54,7 @@ figures: $(READY)
 	done
 
 golden: $(READY)
-	$(BIN)/python -m tests.golden
+	$(BIN)/python -m tests.golden.regenerate
 
 bench: $(READY)
 	$(BIN)/python bench/core.py

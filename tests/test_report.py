@@ -150,7 +150,7 @@ def test_the_page_holds_answer_question_commands_and_provenance(tree, html):
         tree.attrs["question"],
         tree.attrs["hypothesis"],
         "trm-lab run study.yaml --on sweep.yaml",
-        "trm-lab report recursion",
+        "trm-lab report study.yaml --on sweep.yaml",
         "0123abc",
         "5f1c0ffee0",
         "<dt>torch</dt><dd>2.9.0</dd>",

@@ -30,7 +30,7 @@ class Flops(NamedTuple):
 
 
 class Account(NamedTuple):
-    """The cost of a recipe; the fields are columns of the results."""
+    """The cost of a recipe; most fields are columns of the results."""
 
     params: int
     """Trained parameters of the trunk, puzzle table apart."""

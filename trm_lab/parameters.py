@@ -47,8 +47,8 @@ def parameters(model: Model, geometry: Geometry) -> dict[str, Parameter]:
     """List the trunk's parameters by name, in a fixed order.
 
     The puzzle table is not among them: it has its own optimiser and its own count.  Initial values
-    follow `trm-and-hrm` practice: truncated normal with std 1/sqrt(fan in), halting head at weight
-    0 and bias -5, so that nothing halts at first.
+    follow the released code (TRM e7b6871, HRM 42410da): truncated normal with std 1/sqrt(fan in),
+    halting head at weight 0 and bias -5, so that nothing halts at first.
     """
     D, V = model.width, geometry.vocabulary
     once: dict[str, Parameter] = {"embed.tokens": Parameter((V, D), D**-0.5, recurring=False)}

@@ -88,7 +88,19 @@ class RunFolder:
             lock.acquire(timeout=0)
         except Timeout:
             raise RunBusyError(f"{self.path}: another process is running this run") from None
+        for left in self.path.rglob("*.tmp-*"):  # half-written by a process that was killed
+            left.unlink(missing_ok=True)
         return lock
+
+    def busy(self) -> bool:
+        """Say whether some process works in the folder."""
+        if not self.path.exists():
+            return False
+        try:
+            self.lock().release()
+        except RunBusyError:
+            return True
+        return False
 
     def claim(self, recipe: Recipe) -> None:
         """Write the recipe, or make sure that the one already here is the same.
@@ -130,12 +142,12 @@ class RunFolder:
     def write_status(self, status: Mapping[str, Any]) -> None:
         """Replace status.json, stamped with the time."""
         stamped = {"schema": SCHEMA, **status, "updated_utc": now()}
-        write_text(self.status_file, json.dumps(_finite(stamped), indent=1) + "\n")
+        write_text(self.status_file, json.dumps(finite(stamped), indent=1) + "\n")
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Append one record to metrics.jsonl."""
         with self.metrics_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_finite(record)) + "\n")
+            file.write(json.dumps(finite(record)) + "\n")
 
     def records(self) -> list[dict[str, Any]]:
         """Read metrics.jsonl; a last line cut short by a kill is left out."""
@@ -162,12 +174,12 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _finite(value: Any) -> Any:
-    """Replace NaN and infinities, which JSON has no word for, by null."""
+def finite(value: Any) -> Any:
+    """Replace NaN and infinities, which JSON has no word for, by None."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: _finite(part) for key, part in value.items()}
+        return {key: finite(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
+        return [finite(part) for part in value]
     return value

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from tests.study.tiny import (
     trials,
 )
 from trm_lab.config.execution import Local
+from trm_lab.config.study import Metric
 from trm_lab.errors import ConfigError
 from trm_lab.runs import State
 from trm_lab.study.driver import Event, drive, final_value, select
@@ -101,8 +103,9 @@ def test_the_journal_has_one_complete_trial_per_run_with_its_values(finished: Pl
 @pytest.mark.parametrize("name", ["puzzle_accuracy", "cell_accuracy"])
 @pytest.mark.parametrize("steps", [1, 2])
 def test_the_value_is_the_studys_metric_after_its_steps(finished: Plan, name: str, steps: int):
-    metric = "metric: {name: puzzle_accuracy, steps: 2}"
-    plan = planned(finished.root.parent, (metric, f"metric: {{name: {name}, steps: {steps}}}"))
+    metric = Metric.model_validate({"name": name, "steps": steps})
+    study = finished.matrix.study.model_copy(update={"metric": metric})
+    plan = replace(finished, matrix=replace(finished.matrix, study=study))
     for run in plan.runs():
         with np.load(run.folder.evaluation("last")) as outcomes:
             array = outcomes["solved" if name == "puzzle_accuracy" else name]

@@ -54,14 +54,29 @@ def test_variants_are_crossed_with_factors_in_the_order_written():
     assert [cell.series for cell in made.cells] == ["TRM"] * 8
 
 
-def test_a_factor_wins_over_the_variant_and_a_change_over_both():
+def test_a_change_wins_over_variant_and_factor():
     made = matrix(
-        variant("model.n: 3, model.T: 3, model.layers: 3"),
+        variant("model.n: 3, model.layers: 3"),
         factors("  model.T: [2]\n"),
         changes=((("model", "layers"), 2, "here"),),
     )
     model = made.cells[1].recipe.model
     assert (model.n, model.T, model.layers) == (3, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("ours", "factor"),
+    [
+        ("model.T: 3", "model.T: [2]"),
+        ("supervision.loss: softmax", "supervision.loss.dtype: [float64]"),
+        ("supervision.loss.dtype: float64", "supervision.loss: [softmax]"),
+    ],
+)
+def test_a_setting_of_both_a_variant_and_a_factor_is_refused(ours: str, factor: str):
+    key, other = ours.split(":")[0], factor.split(":")[0]
+    text = refusal(variant(ours), factors(f"  {factor}\n"))
+    assert text.endswith(f": variant 'deep' sets {key}, which factor {other} sets too")
+    assert text.startswith("tiny.yaml:19:")
 
 
 def test_a_dotted_name_changes_one_setting_and_leaves_its_neighbours():
@@ -239,8 +254,8 @@ def test_two_variants_of_one_recipe_are_refused():
     assert refusal(variant("model.n: 1")) == (
         "tiny.yaml:17:1: variants 'shallow' and 'deep' are the same recipe"
     )
-    assert refusal(factors("  model.n: [3, 3]\n")) == (
-        "tiny.yaml:17:1: variants 'shallow, model.n=3' and 'shallow, model.n=3' are the same recipe"
+    assert refusal(factors("  model.T: [3, 3]\n")) == (
+        "tiny.yaml:17:1: variants 'shallow, model.T=3' and 'shallow, model.T=3' are the same recipe"
     )
 
 
@@ -297,16 +312,25 @@ def test_a_broken_study_is_refused_at_the_place(replacement: tuple[str, str], te
 
 def test_a_metric_step_that_is_not_evaluated_is_refused():
     assert refusal(("steps: 2}\n", "steps: 3}\n")) == (
+        "tiny.yaml:16:20: eval.steps: the metric is read after 3 steps, which is not among [2]\n"
         "tiny.yaml:16:32: eval.final_steps: the metric is read after 3 steps, which is not among "
         "[1, 2]"
     )
     own = ("metric: {name: puzzle_accuracy, steps: 2}\n", "")
     assert len(matrix(own).cells) == 2
     assert refusal(own, variant("supervision.N_sup: 4")) == (
+        "tiny.yaml:16:20: eval.steps: the metric is read after 4 steps, which is not among [2]\n"
         "tiny.yaml:16:32: eval.final_steps: the metric is read after 4 steps, which is not among "
         "[1, 2]"
     )
-    assert len(matrix(own, variant("supervision.N_sup: 4, eval.final_steps: [1, 4]")).cells) == 2
+    assert (
+        len(
+            matrix(
+                own, variant("supervision.N_sup: 4, eval.steps: [4], eval.final_steps: [1, 4]")
+            ).cells
+        )
+        == 2
+    )
 
 
 def test_an_unknown_preset_is_named_with_the_near_miss():

@@ -65,7 +65,9 @@ def test_plan_json_describes_every_cell(tmp_path: Path):
         "recipe_id": "99e168d3" + deep["recipe_id"][8:],
         "variant": "deep",
         "series": "TRM",
+        "baseline": False,
     }
+    assert shallow["baseline"]
     # 16 cells, width 16, SwiGLU of inner width round(64 * 2 / 3) = 43, rounded up to 48, both over
     # the 16 cells and over the 16 channels: 3 * 16 * 48 each; heads and embedding: 16 * 6 tokens
     # twice and 2 * 16 + 2 for halting.
@@ -96,11 +98,26 @@ def test_the_defaults_of_a_plan_are_one_single_threaded_process_per_core():
     assert plan.sweep.execution.threads == 1
 
 
-def test_a_sweep_may_take_fewer_seeds(tmp_path: Path):
+def test_a_sweep_may_take_fewer_seeds_and_the_study_keeps_all(tmp_path: Path):
     plan = planned(tmp_path, sweep=HERE.model_copy(update={"seeds": 1}))
     assert plan.root == tmp_path / "tiny"
     assert [run.key for run in plan.runs()] == [f"{SHALLOW}/seed-0", f"{DEEP}/seed-0"]
-    assert plan.as_dict()["seeds"] == [0]
+    assert plan.as_dict()["seeds"] == [0, 1]
+
+
+def test_a_renamed_variant_keeps_the_folder_of_its_recipe(tmp_path: Path):
+    (tmp_path / "tiny" / DEEP).mkdir(parents=True)
+    plan = planned(tmp_path, ("name: deep", "name: deeper"), ("[deep]", "[deeper]"))
+    assert [c.name for c in plan.matrix.cells] == [SHALLOW, DEEP]
+    assert [c.variant for c in plan.matrix.cells] == ["shallow", "deeper"]
+
+
+def test_a_fit_of_a_variant_takes_its_cells_of_every_factor(tmp_path: Path):
+    fits = "fits:\n  - {name: f, law: power, series: TRM, variants: [deep]}\ncontrasts:"
+    factors = "factors: {model.T: [1, 2]}\nseeds:"
+    plan = planned(tmp_path, ("contrasts:", fits), ("seeds:", factors))
+    (fit,) = plan.as_dict()["fits"]
+    assert fit["variants"] == ["deep, model.T=1", "deep, model.T=2"]
 
 
 def test_changed_recipes_get_another_results_folder(tmp_path: Path):

@@ -40,6 +40,8 @@ def test_the_demo_compares_at_equal_depth_and_names_its_confounds():
         "HRM (2,2)": 12,
     }
     assert plan.confounds() == [
+        "HRM (2,2) against TRM (2,2) one-step gradient: 2 settings change at once: "
+        "model.layout.nets, supervision.halting.kind",
         "HRM (2,2) against TRM (2,2): 3 settings change at once: "
         "model.layout.nets, model.gradient.kind, supervision.halting.kind",
         "HRM (1,1) against TRM (1,1): 3 settings change at once: "

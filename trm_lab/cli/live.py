@@ -27,6 +27,7 @@ class Live:
             run.key: plan.accounts()[run.cell.name].flops_per_update * run.recipe.train.updates
             for run in runs
         }
+        self.before = self._done({key: self._progress(key)[0] for key in self.runs})
         self.began = self.drawn = time.monotonic()
         self.live = RichLive(console=console, auto_refresh=False, transient=True)
 
@@ -102,11 +103,17 @@ class Live:
 
     def _ahead(self, shares: dict[str, float]) -> str:
         """Say how long the rest takes at the pace so far."""
-        ended = (State.WAITING, State.RUNNING)
-        total = sum(self.costs.values())
-        done: float = sum(c for k, c in self.costs.items() if self.states[k] not in ended)
-        done += sum(self.costs[key] * share for key, share in shares.items())
+        total, done = sum(self.costs.values()), self._done(shares)
+        now_done = done - self.before
         elapsed = time.monotonic() - self.began
-        if not total or done < 0.02 * total:
+        if now_done < 0.02 * total:
             return ""
-        return f"; about {duration(elapsed * (total - done) / done)} left"
+        return f"; about {duration(elapsed * (total - done) / now_done)} left"
+
+    def _done(self, shares: dict[str, float]) -> float:
+        """FLOPs behind us: whole runs that ended, and shares of the others."""
+        ended = [key for key, s in self.states.items() if s not in (State.WAITING, State.RUNNING)]
+        rest = {key: share for key, share in shares.items() if key not in ended}
+        return sum(self.costs[key] for key in ended) + sum(
+            self.costs[key] * share for key, share in rest.items()
+        )

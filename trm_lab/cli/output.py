@@ -7,7 +7,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-console = Console(highlight=False, soft_wrap=True)
+from trm_lab.runs import finite
+
+console = Console(highlight=False, soft_wrap=True, markup=False)
 
 
 def table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -32,13 +34,13 @@ def table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def as_json(data: Any) -> None:
-    """Print data as JSON."""
-    print(json.dumps(data, indent=1, default=str))
+    """Print data as JSON; NaN and infinities become null."""
+    print(json.dumps(finite(data), indent=1, default=str, allow_nan=False))
 
 
 def say(text: str) -> None:
     """Print a line."""
-    console.print(text, markup=False)
+    console.print(text)
 
 
 def engineering(value: float) -> str:

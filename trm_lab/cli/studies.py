@@ -9,7 +9,9 @@ from trm_lab.errors import ConfigError
 from trm_lab.runs import State
 
 if TYPE_CHECKING:
+    from trm_lab.config.recipe import Recipe
     from trm_lab.config.source import Source
+    from trm_lab.runs import RunFolder
     from trm_lab.study.plan import Plan
 
 BAD = (State.FAILED, State.LOST, State.CANCELLED, State.WAITING, State.RUNNING)
@@ -50,7 +52,7 @@ def validate(files: list[Path]) -> int:
             if keys & {"variants", "question", "base"}:
                 cells = len(expand_study(source).cells)
                 output.say(f"{path}: a study of {cells} cells, valid")
-            elif keys & {"executor", "execution"}:
+            elif "name" in keys and not keys & {"task", "model", "preset"}:
                 check(Sweep, source)
                 output.say(f"{path}: a sweep, valid")
             else:
@@ -74,9 +76,7 @@ def plan(study: Path, on: Path | None, settings: list[str], runs: Path, json: bo
     rows, total = [], 0.0
     for cell in made.matrix.cells:
         cost, train = accounts[cell.name], cell.recipe.train
-        test = getattr(cell.recipe.task, "test", None) or 1000
-        evaluated = test * cell.recipe.eval.final_steps[-1]
-        flops = cost.flops_per_update * train.updates + cost.eval_flops * evaluated
+        flops = cost.flops_per_update * train.updates + cost.eval_flops * _evaluated(cell.recipe)
         seconds = flops / CPU_FLOPS + CPU_OVERHEAD
         left = [s for s in made.seeds if not states[f"{cell.name}/seed-{s}"].final]
         total += seconds * len(left)
@@ -120,13 +120,14 @@ def status(study: Path, on: Path | None, settings: list[str], runs: Path, json: 
     root = _root(study, on, settings, runs)
     rows: list[dict[str, Any]] = []
     for cell, seed in _planned(root):
-        told = RunFolder(root / cell["cell"] / f"seed-{seed}").status() or {}
+        folder = RunFolder(root / cell["cell"] / f"seed-{seed}")
+        told = folder.status() or {}
         best, error = told.get("best") or {}, told.get("error") or {}
         rows.append(
             {
                 "cell": cell["variant"],
                 "seed": seed,
-                "state": told.get("state", State.WAITING.value),
+                "state": _state(folder, told),
                 "update": told.get("update", 0),
                 "of": told.get("updates", cell["recipe"]["train"]["updates"]),
                 "best validation": best.get("puzzle_accuracy"),
@@ -160,6 +161,8 @@ def fit(study: Path, on: Path | None, settings: list[str], runs: Path, json: boo
     if json:
         output.as_json([made.to_dict(data="list") for made in fits])
         return
+    if not fits:
+        output.say(f"{root}: the study asks for no fit")
     for made in fits:
         rows = [
             {
@@ -191,10 +194,19 @@ def presets(json: bool) -> None:
     from trm_lab.accounting import account
     from trm_lab.config.presets import PRESETS, preset
 
+    recipes = {name: preset(name) for name in PRESETS}
+    accounts = {name: account(recipe) for name, recipe in recipes.items()}
+    if json:
+        output.as_json(
+            [
+                {"preset": name, "accounting": accounts[name]._asdict(), "recipe": recipe.as_dict()}
+                for name, recipe in recipes.items()
+            ]
+        )
+        return
     rows = []
-    for name in PRESETS:
-        recipe = preset(name)
-        cost = account(recipe)
+    for name, recipe in recipes.items():
+        cost = accounts[name]
         rows.append(
             {
                 "preset": name,
@@ -210,10 +222,7 @@ def presets(json: bool) -> None:
                 "FLOPs an update": output.engineering(cost.flops_per_update),
             }
         )
-    if json:
-        output.as_json(rows)
-    else:
-        output.table("presets, on 9x9 Sudoku", rows)
+    output.table("presets, on 9x9 Sudoku", rows)
 
 
 def train(recipe: Path, out: Path, device: str, threads: int | None) -> int:
@@ -241,6 +250,22 @@ def train(recipe: Path, out: Path, device: str, threads: int | None) -> int:
     return int(state is not State.COMPLETED)
 
 
+def _state(folder: "RunFolder", told: dict[str, Any]) -> str:
+    """Give the recorded state; a run that nobody works on any more is lost, whatever it says."""
+    state = str(told.get("state", State.WAITING.value))
+    if state == State.RUNNING and not folder.busy():
+        return State.LOST.value
+    return state
+
+
+def _evaluated(recipe: "Recipe") -> int:
+    """Count puzzle-steps of evaluation; a test file of unknown size counts as nothing."""
+    task, setting = recipe.task, recipe.eval
+    times = -(-recipe.train.updates // setting.every)
+    test = 1000 if task.kind == "sudoku_bundled" else task.test or 0
+    return times * task.validation * setting.steps[-1] + test * setting.final_steps[-1]
+
+
 def _plan(study: Path, on: Path | None, settings: list[str], runs: Path) -> "Plan":
     from trm_lab.config.source import read_yaml
     from trm_lab.study.plan import load_sweep, make_plan
@@ -252,6 +277,8 @@ def _plan(study: Path, on: Path | None, settings: list[str], runs: Path) -> "Pla
 
 def _root(study: Path, on: Path | None, settings: list[str], runs: Path) -> Path:
     if study.is_dir():
+        if on is not None or settings:
+            raise ConfigError(f"{study}: is a folder of results; --on and --set go with a study")
         return study
     return _plan(study, on, settings, runs).root
 

@@ -114,8 +114,9 @@ class Core:
         """
         model = self.model
         x = self.embed(params, inputs, rows)
-        cycle = model.layout.cycle(n or model.n)
-        z = recurse(z, x, self.net(params), cycle, T or model.T, gradient or model.gradient)
+        cycle = model.layout.cycle(model.n if n is None else n)
+        T = model.T if T is None else T
+        z = recurse(z, x, self.net(params), cycle, T, gradient or model.gradient)
         y = z[model.layout.answer]
         logits = linear(y, params["head.logits"])[..., model.slots :, :]
         first = y[..., 0, :]

@@ -47,11 +47,14 @@ def evaluate(
     labels: Integer[np.ndarray, "P L"],
     *,
     steps: tuple[int, ...],
+    n: int | None = None,
+    T: int | None = None,
     batch: int = 64,
 ) -> Outcomes:
     """Evaluate parameters on puzzles with identifier 0 after each of the given (rising) steps.
 
-    `params` stands in for `weights.params`, so that averaged weights can be evaluated.
+    `params` stands in for `weights.params`, so that averaged weights can be evaluated.  `n` and `T`
+    default to the model's own.
     """
     kept: tuple[list[np.ndarray], ...] = ([], [], [])
     for at in range(0, len(inputs), batch):
@@ -61,7 +64,7 @@ def evaluate(
         z = core.start(weights, len(tokens))
         recorded = []
         for step in range(1, steps[-1] + 1):
-            z, logits, halt = core.step(params, z, tokens, rows)
+            z, logits, halt = core.step(params, z, tokens, rows, n=n, T=T)
             if step in steps:
                 recorded.append((*score(logits, target), halt[..., HALT]))
         for chunks, values in zip(kept, zip(*recorded, strict=True), strict=True):

@@ -16,6 +16,9 @@ X = Literal["updates", "flops"]
 Y = Literal["validation", "loss"]
 
 
+COLUMNS = ("run", "cell", "label", "series", "seed", "state", "update", "flops", "value")
+
+
 def table(tree: xr.DataTree, y: Y = "validation") -> pd.DataFrame:
     """Give one row per run and recorded update: update, FLOPs so far, value."""
     curves = planned(tree)["curves"].to_dataset()
@@ -40,19 +43,19 @@ def table(tree: xr.DataTree, y: Y = "validation") -> pd.DataFrame:
             }
         )
         frames.append(frame[np.isfinite(frame["value"])])
+    if not frames:
+        return pd.DataFrame(columns=COLUMNS)
     rows: pd.DataFrame = pd.concat(frames, ignore_index=True)
     return rows
 
 
 def _validation(tree: xr.DataTree, curves: xr.Dataset, place: int, row: pd.Series) -> xr.DataArray:
-    """Give one run's validation curve at the metric's step, or the nearest recorded one."""
+    """Give one run's validation curve at the metric's step; NaN where that was not recorded."""
     wanted = int(tree.attrs.get("metric_steps") or 0) or row["N_sup"]
     values = curves[f"validation_{metric(tree)}"][place]
-    recorded = values.dropna("validation_step", how="all")["validation_step"].values
-    if not len(recorded):
-        return values.isel(validation_step=0)
-    wanted = recorded[-1] if not np.isfinite(wanted) else wanted
-    return values.sel(validation_step=recorded[np.argmin(np.abs(recorded - wanted))])
+    if wanted not in values["validation_step"].values:
+        return xr.full_like(curves["validation_flops"][place], np.nan)
+    return values.sel(validation_step=wanted)
 
 
 def mean_curve(rows: pd.DataFrame) -> pd.DataFrame:

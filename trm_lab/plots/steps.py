@@ -13,6 +13,8 @@ from trm_lab.plots.ends import name_lines
 from trm_lab.plots.tables import cell_table, labels, metric, run_table, scale, title
 from trm_lab.stats import mean_interval
 
+COLUMNS = ("cell", "label", "series", "N_sup", "step", "n", "mean", "lower", "upper")
+
 
 def table(tree: xr.DataTree, weights: str = "last") -> pd.DataFrame:
     """Give one row per cell and number of steps: mean and t interval over the completed seeds."""
@@ -40,7 +42,7 @@ def table(tree: xr.DataTree, weights: str = "last") -> pd.DataFrame:
                     "upper": interval.upper,
                 }
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 @style.styled

@@ -84,7 +84,7 @@ def provenance(tree: xr.DataTree) -> list[tuple[str, str]]:
         ("hosts", a.get("hosts")),
         ("devices", _distinct(tree, "device")),
         ("CPU threads per run", _distinct(tree, "threads")),
-        ("training data, fingerprint", _distinct(tree, "data_fingerprint")),
+        ("data, fingerprint", _distinct(tree, "data_fingerprint")),
         ("test puzzles, fingerprint", _fingerprints(tree)),
         ("results collected", a.get("created_utc")),
     ]

@@ -130,7 +130,22 @@ def _rows(
         problems += run.problems if run else ()
         problems += _disagreements(row, cells.get(cell, {}))
         rows.append(row)
+    problems += _mixed_data(rows)
     return rows
+
+
+def _mixed_data(rows: Sequence[Row]) -> list[str]:
+    """Name the cells whose seeds were trained on different data."""
+    seen: dict[str, set[str]] = {}
+    for row in rows:
+        status = (row.folder.status if row.folder else None) or {}
+        if found := part(status, "data").get("fingerprint"):
+            seen.setdefault(row.cell, set()).add(str(found))
+    return [
+        f"{cell}: runs on different data: {', '.join(sorted(found))}"
+        for cell, found in seen.items()
+        if len(found) > 1
+    ]
 
 
 def _row(

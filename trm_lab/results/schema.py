@@ -143,9 +143,9 @@ VARIABLES: dict[str, tuple[Variable, ...]] = {
             seconds | Training time, wall clock | s
             cpu_seconds | Training time, CPU | s
             loss | Last training loss
-            best_validation_puzzle_accuracy | Best validation puzzle accuracy
+            best_validation_puzzle_accuracy | Best validation puzzle accuracy (last of eval.steps)
             best_validation_update | Update of the best validation puzzle accuracy
-            last_validation_puzzle_accuracy | Last validation puzzle accuracy
+            last_validation_puzzle_accuracy | Last validation puzzle accuracy (metric's steps)
             """,
         ),
     ),

@@ -205,7 +205,7 @@ def final_value(run: Run, plan: Plan) -> float:
     wanted = metric.steps or run.recipe.supervision.N_sup
     with np.load(run.folder.evaluation("last")) as found:
         steps = found["steps"].tolist()
-        column = steps.index(wanted) if wanted in steps else len(steps) - 1
+        column = steps.index(wanted)
         values = found["solved" if metric.name == "puzzle_accuracy" else "cell_accuracy"]
         return float(values[:, column].mean())
 

@@ -16,7 +16,6 @@ import submitit
 
 from trm_lab.config.execution import Execution, InProcess, Local
 from trm_lab.config.execution import Executor as ExecutorSetting
-from trm_lab.errors import RunBusyError
 from trm_lab.study.plan import Run
 
 NO_LIMIT_MINUTES = 60 * 24 * 365
@@ -126,7 +125,7 @@ class _Ended:
 class _Local:
     def __init__(self, setting: Local, execution: Execution, logs: Path) -> None:
         self.execution = execution
-        self.capacity = setting.workers or len(os.sched_getaffinity(0))
+        self.capacity = setting.workers or cores()
         logging.getLogger("submitit").setLevel(logging.ERROR)
         self.executor = submitit.LocalExecutor(folder=logs / "%j")
         self.executor.update_parameters(timeout_min=NO_LIMIT_MINUTES)
@@ -176,13 +175,14 @@ class Orphan:
 
 def is_busy(run: Run) -> bool:
     """Say whether some process works in the run's folder."""
-    if not run.folder.path.exists():
-        return False
-    try:
-        run.folder.lock().release()
-    except RunBusyError:
-        return True
-    return False
+    return run.folder.busy()
+
+
+def cores() -> int:
+    """Count the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextmanager

@@ -27,8 +27,13 @@ class Cell:
     name: str
     """Readable slug and 8 hex digits of the recipe's id: the folder's name."""
     variant: str
+    """The arm, with the values of the factors: "TRM, model.T=2"."""
     series: str
     recipe: Recipe
+    arm: str
+    """The variant as the study file names it."""
+    factors: tuple[tuple[str, str], ...] = ()
+    """Dotted name and value of each factor."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ def expand_study(source: Source, changes: tuple[tuple[Keys, Any, str], ...] = ()
         ConfigError: every error of the study and of its cells.
     """
     study = validate(Study, source)
+    _refuse_overlaps(study, source)
     cells: list[Cell] = []
     problems: list[str] = []
     for index, variant in enumerate(study.variants):
@@ -63,12 +69,29 @@ def expand_study(source: Source, changes: tuple[tuple[Keys, Any, str], ...] = ()
                 continue
             problems += _metric_problem(study, recipe, places)
             label = ", ".join([variant.name, *(f"{k}={_plain(v)}" for k, v in factors.items())])
-            cells.append(Cell(_slug(label, recipe), label, variant.series, recipe))
+            shown = tuple((key, _plain(value)) for key, value in factors.items())
+            cells.append(
+                Cell(_slug(label, recipe), label, variant.series, recipe, variant.name, shown)
+            )
     if problems:
         lines = [line for problem in problems for line in problem.split("\n")]
         raise ConfigError("\n".join(dict.fromkeys(lines)))
     _refuse_twins(cells, source)
     return Matrix(study, tuple(cells), source.text)
+
+
+def _refuse_overlaps(study: Study, source: Source) -> None:
+    """A setting that both a variant and a factor write would silently take the factor's value."""
+    problems = []
+    for index, variant in enumerate(study.variants):
+        for key, factor in product(variant.set, study.factors):
+            if f"{key}.".startswith(f"{factor}.") or f"{factor}.".startswith(f"{key}."):
+                place = source.place(("variants", index, "set", key))
+                problems.append(
+                    f"{place}: variant {variant.name!r} sets {key}, which factor {factor} sets too"
+                )
+    if problems:
+        raise ConfigError("\n".join(problems))
 
 
 def _recipe(
@@ -109,14 +132,16 @@ def _new_ancestors(path: Keys, known: Collection[Keys], place: P | None) -> dict
 
 
 def _metric_problem(study: Study, recipe: Recipe, places: Source) -> list[str]:
-    """A study's metric must be among what is evaluated at the end."""
+    """A study's metric must be among what is evaluated, while training and at the end."""
     wanted = study.metric.steps or recipe.supervision.N_sup
-    recorded = recipe.eval.final_steps
-    if wanted in recorded:
-        return []
     return [
-        f"{places.place(('eval', 'final_steps'))}: eval.final_steps: the metric is read after "
+        f"{places.place(('eval', name))}: eval.{name}: the metric is read after "
         f"{wanted} steps, which is not among {list(recorded)}"
+        for name, recorded in (
+            ("steps", recipe.eval.steps),
+            ("final_steps", recipe.eval.final_steps),
+        )
+        if wanted not in recorded
     ]
 
 

@@ -3,7 +3,8 @@
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import yaml
 
 from trm_lab.accounting import Account, account
 from trm_lab.atomic import write_text
-from trm_lab.config.execution import Sweep
+from trm_lab.config.execution import Execution, Sweep
 from trm_lab.config.recipe import Recipe
 from trm_lab.config.source import Path as Keys
 from trm_lab.config.source import Source, parse_setting, read_yaml
+from trm_lab.config.study import FitSpec
 from trm_lab.config.validate import validate
 from trm_lab.runs import Labels, RunFolder, State
 from trm_lab.study.matrix import Cell, Matrix, expand_study
@@ -23,7 +25,7 @@ CPU_FLOPS = 3e10
 """FLOP/s that one core reaches at width 64 (`bench/core.py` prints this machine's own)."""
 CPU_OVERHEAD = 5.0
 """Seconds that a run's process takes to start and to load its data."""
-DEFAULT_SWEEP = Sweep(name="laptop")
+DEFAULT_SWEEP = Sweep(name="laptop", execution=Execution(device="cpu", threads=1))
 """How a study runs when no sweep is named: one single-threaded process per core."""
 
 
@@ -78,30 +80,39 @@ class Plan:
     def as_dict(self) -> dict[str, Any]:
         """Give the plan as plain data: plan.json."""
         study, accounts = self.matrix.study, self.accounts()
+        baselines = {contrast.baseline for contrast in study.contrasts}
         return {
             "study": study.name,
             "question": study.question,
             "hypothesis": study.hypothesis,
             "sweep": self.sweep.name,
             "metric": study.metric.model_dump(mode="json"),
-            "seeds": list(self.seeds),
+            # All of them: a sweep's slice says what runs now, not what the study consists of.
+            "seeds": list(study.seeds),
             "cells": [
                 {
                     "cell": cell.name,
                     "recipe_id": cell.recipe.id,
                     "variant": cell.variant,
                     "series": cell.series,
+                    "baseline": cell.arm in baselines,
                     "accounting": accounts[cell.name]._asdict(),
                     "recipe": cell.recipe.as_dict(),
                 }
                 for cell in self.matrix.cells
             ],
-            "fits": [fit.model_dump(mode="json") for fit in study.fits],
+            "fits": [self._fit(fit) for fit in study.fits],
             "contrasts": [contrast.model_dump(mode="json") for contrast in study.contrasts],
             "study_yaml": self.matrix.text,
             "sweep_yaml": self.sweep_text,
             "settings": list(self.settings),
         }
+
+    def _fit(self, fit: FitSpec) -> dict[str, Any]:
+        """Name the cells of a fit's variants, which factors may have multiplied."""
+        arms = fit.variants
+        chosen = None if arms is None else [c.variant for c in self.matrix.cells if c.arm in arms]
+        return {**fit.model_dump(mode="json"), "variants": chosen}
 
     def write(self) -> None:
         """Write study.yaml, sweep.yaml and plan.json into the study's folder."""
@@ -110,20 +121,22 @@ class Plan:
         write_text(self.root / "plan.json", json.dumps(self.as_dict(), indent=1) + "\n")
 
     def confounds(self) -> list[str]:
-        """Say, for each contrast, which settings differ beside the first."""
-        recipes = {cell.variant: cell.recipe for cell in self.matrix.cells}
+        """Say, for each contrast, which settings differ where more than one does.
+
+        Cells are compared within each combination of the factors.
+        """
+        recipes = {(cell.arm, cell.factors): cell.recipe for cell in self.matrix.cells}
+        combinations = dict.fromkeys(cell.factors for cell in self.matrix.cells)
         lines = []
         for contrast in self.matrix.study.contrasts:
-            for other in contrast.against:
-                if contrast.baseline not in recipes or other not in recipes:
-                    continue  # crossed with factors: the comparison is within each combination
-                changed = differences(recipes[contrast.baseline], recipes[other])
+            for other, factors in product(contrast.against, combinations):
+                changed = differences(recipes[contrast.baseline, factors], recipes[other, factors])
                 if len(changed) > 1:
                     lines.append(
                         f"{other} against {contrast.baseline}: {len(changed)} settings change at "
                         f"once: {', '.join(changed)}"
                     )
-        return lines
+        return list(dict.fromkeys(lines))
 
 
 @dataclass(frozen=True)
@@ -174,7 +187,15 @@ def make_plan(
     if settings:
         digest = hashlib.sha256("\n".join(sorted(settings)).encode()).hexdigest()
         name += f"-set-{digest[:6]}"
-    return Plan(matrix, chosen, runs / name, text, settings)
+    root = runs / name
+    cells = tuple(replace(cell, name=_folder(root, cell)) for cell in matrix.cells)
+    return Plan(replace(matrix, cells=cells), chosen, root, text, settings)
+
+
+def _folder(root: Path, cell: Cell) -> str:
+    """Name a cell's folder: the one its recipe already has, should a variant be renamed."""
+    there = sorted(path.name for path in root.glob(f"*-{cell.recipe.id[:8]}"))
+    return cell.name if cell.name in there or not there else there[0]
 
 
 def differences(a: Recipe, b: Recipe) -> list[str]:

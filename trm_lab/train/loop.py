@@ -158,6 +158,8 @@ class _Run:
         update = session.counters.update
         if not self.evaluates(update, self.recipe.eval.every):
             return
+        if not all(bool(p.isfinite().all()) for p in session.weights.params.values()):
+            raise Diverged(f"weights are not numbers after update {update}")
         found = _outcomes(session, session.evaluated, data.validation, self.recipe.eval.steps)
         accuracy = [float(a) for a in found.puzzle_accuracy]
         self.write(

@@ -1,0 +1,228 @@
+"""Bad input: one clear text on stderr, exit code 2, nothing written."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Done, TrmLab, in_a_process
+from tests.study.tiny import SHALLOW, written
+
+HERE = "name: here\nexecutor: in_process\nexecution: {device: cpu, threads: 1}\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with a valid study and a valid sweep."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(written())
+    (tmp_path / "here.yaml").write_text(HERE)
+    return tmp_path
+
+
+def refused(trm_lab: TrmLab, *arguments: str) -> str:
+    """Give what stderr says, after making sure of the rest."""
+    before = sorted(Path().rglob("*"))
+    done = trm_lab(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert sorted(Path().rglob("*")) == before
+    assert "Traceback" not in done.err
+    return done.err
+
+
+def test_a_misspelt_key_is_named_at_its_place_with_the_near_miss(folder: Path, trm_lab: TrmLab):
+    (folder / "bad.yaml").write_text(written(("layers: 1", "layer: 1")))
+    expected = "error: bad.yaml:6:11: model.layer: unknown setting; did you mean layers?\n"
+    for verb in ("run", "plan", "status", "collect", "fit", "report", "validate"):
+        assert refused(trm_lab, verb, "bad.yaml") == expected
+
+
+def test_all_errors_of_a_file_come_at_once(folder: Path, trm_lab: TrmLab):
+    changes = ("layers: 1", "layers: one"), ("ema: 0.5", "ema: 1.5"), ("batch: 8", "bach: 8")
+    (folder / "bad.yaml").write_text(written(*changes))
+    assert refused(trm_lab, "run", "bad.yaml") == (
+        "errors:\n"
+        "bad.yaml:6:11: model.layers: input should be a valid integer, not 'one'\n"
+        "bad.yaml:14:5: train.ema: input should be less than 1, not 1.5\n"
+        "bad.yaml:11:5: train.bach: unknown setting; did you mean batch?\n"
+    )
+
+
+def test_all_errors_of_all_files_come_at_once(folder: Path, trm_lab: TrmLab):
+    (folder / "a.yaml").write_text(written(("layers: 1", "layers: 0")))
+    (folder / "b.yaml").write_text("name: b\nexecutor: slurm9\n")
+    (folder / "c.yaml").write_text("preset: trm_mlp\nseed: -1\n")
+    done = trm_lab("validate", "a.yaml", "tiny.yaml", "b.yaml", "here.yaml", "c.yaml")
+    assert done == Done(
+        2,
+        "tiny.yaml: a study of 2 cells, valid\nhere.yaml: a sweep, valid\n",
+        "errors:\n"
+        "a.yaml:6:11: model.layers: input should be greater than or equal to 1, not 0\n"
+        "b.yaml:2:1: executor: no such kind 'slurm9'; known: in_process, local\n"
+        "c.yaml:2:1: seed: input should be greater than or equal to 0, not -1\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (("width: 16", "width: wide"), "6:22: model.width: input should be a valid integer, not "
+         "'wide'"),
+        (("mixer: token_mlp, positions: none", "mixer: {kind: attention, heads: 3}"),
+         "6:3: model: width 16 does not split into 3 heads of even width; heads: 2 does, or give "
+         "mixer.head_dim"),
+        (("positions: none", "positions: rope"), "6:3: model: positions: rope acts inside "
+         "attention only and would be ignored by mixer: token_mlp; use positions: none or learned"),
+        (("clues: 8", "clues: 3"), "5:3: task: clues must be 4 to 15 for 4x4, not 3"),
+        (("warmup: 1", "warmup: 4"), "9:3: train: schedule.warmup 4 leaves nothing of 4 updates"),
+        (("base:\n", "base:\n  preset: trm_mpl\n"), "5:3: preset: no preset 'trm_mpl'; did you "
+         "mean trm_mlp?"),
+        (("mixer: token_mlp", "mixer: lstm"), "6:46: model.mixer: no such kind "
+         "'lstm'; known: attention, token_mlp"),
+        (("final_steps: [1, 2]", "final_steps: [2, 1]"), "16:3: eval: final_steps must rise, not "
+         "[2, 1]"),
+        (("seeds: [0, 1]", "seeds: [0, 1"), "21:7: expected ',' or ']', but got ':'"),
+        (("  eval:", "  train: {}\n  eval:"), "16:3: found duplicate key"),
+    ],
+    ids=lambda value: value[1].split()[0] if isinstance(value, tuple) else "",
+)  # fmt: skip
+def test_a_broken_study_is_refused(
+    folder: Path, trm_lab: TrmLab, change: tuple[str, str], error: str
+):
+    (folder / "bad.yaml").write_text(written(change))
+    assert refused(trm_lab, "run", "bad.yaml") == f"error: bad.yaml:{error}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("name: s\nexecutor: {kind: slrum}\n", "2:1: executor: no such kind 'slrum'; known: "
+         "in_process, local"),
+        ("name: s\nexecutor: {kind: local, workers: many}\n", "2:25: executor.workers: input "
+         "should be a valid integer, not 'many'"),
+        ("name: s\nset: {train.updates: 0}\n", "2:7: train.updates: input should be greater than "
+         "or equal to 1, not 0"),
+    ],
+)  # fmt: skip
+def test_a_broken_sweep_is_refused(folder: Path, trm_lab: TrmLab, text: str, error: str):
+    (folder / "bad.yaml").write_text(text)
+    told = refused(trm_lab, "run", "tiny.yaml", "--on", "bad.yaml")
+    assert told.removesuffix("\n").split("\n")[-1].removeprefix("error: ") == f"bad.yaml:{error}"
+
+
+def test_a_missing_file_is_named_with_the_near_miss(folder: Path, trm_lab: TrmLab):
+    assert refused(trm_lab, "run", "tinny.yaml") == (
+        "error: tinny.yaml: no such file; did you mean tiny.yaml?\n"
+    )
+    assert refused(trm_lab, "run", "tiny.yaml", "--on", "hree.yaml") == (
+        "error: hree.yaml: no such file; did you mean here.yaml?\n"
+    )
+    assert refused(trm_lab, "train", "qqq", "--out", "x") == "error: qqq: no such file\n"
+    assert refused(trm_lab, "plan", ".") == (
+        "error: .: cannot be read: [Errno 21] Is a directory: '.'\n"
+    )
+    (folder / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    assert refused(trm_lab, "plan", "binary.yaml").startswith(
+        "error: binary.yaml: cannot be read: 'utf-8' codec can't decode byte 0xff"
+    )
+
+
+def test_a_bad_argument_is_named(folder: Path, trm_lab: TrmLab):
+    for argument, error in (
+        ("model.T", "--set model.T: expected a dotted name, '=' and a value: model.T=3"),
+        ("modle.T=2", "--set modle.T=2: modle: unknown setting; did you mean model?"),
+        ("train.updates=0", "--set train.updates=0: train.updates: input should be greater than or "
+         "equal to 1, not 0"),
+        ("model.gradient=all", "--set model.gradient=all: model.gradient: no such kind 'all'; "
+         "known: last_updates, last_cycles, whole_program"),
+    ):  # fmt: skip
+        assert refused(trm_lab, "run", "tiny.yaml", "--set", argument) == f"error: {error}\n"
+
+
+def test_an_unknown_cell_is_named_with_the_near_miss(folder: Path, trm_lab: TrmLab):
+    assert refused(trm_lab, "run", "tiny.yaml", "--only", "deap") == (
+        "error: --only deap: no such cell; did you mean deep?\n"
+    )
+    assert refused(trm_lab, "run", "tiny.yaml", "--only", SHALLOW[:-1]) == (
+        "error: --only shallow-94dcb42: no such cell; did you mean shallow?\n"
+    )
+
+
+def test_an_unknown_verb_or_option_is_named(folder: Path, trm_lab: TrmLab):
+    assert "No such command 'rnu'. Did you mean 'run'?" in refused(trm_lab, "rnu", "tiny.yaml")
+    assert "No such option: --onn" in refused(trm_lab, "run", "tiny.yaml", "--onn", "here.yaml")
+    assert "Missing argument" in refused(trm_lab, "run")
+    assert "Invalid value for '--workers'" in refused(trm_lab, "demo", "--workers", "0")
+
+
+def test_a_folder_without_a_plan_or_results_is_refused(folder: Path, trm_lab: TrmLab):
+    (folder / "empty").mkdir()
+    for verb, error in (
+        ("status", "empty/plan.json: no such file; `trm-lab run STUDY` makes it"),
+        ("collect", "empty: neither plan.json nor a run folder; `trm-lab run STUDY` makes them"),
+        ("fit", "empty/results.nc: no such file; `trm-lab collect empty` makes it"),
+        ("report", "empty/results.nc: no such file; `trm-lab collect empty` makes it"),
+    ):
+        assert refused(trm_lab, verb, "empty") == f"error: {error}\n"
+    (folder / "empty" / "plan.json").write_text("{")
+    assert refused(trm_lab, "status", "empty").startswith(
+        "error: empty/plan.json: cannot be read: Expecting property name"
+    )
+
+
+def test_a_study_that_was_not_run_yet_is_refused(folder: Path, trm_lab: TrmLab):
+    for verb, error in (
+        ("status", "runs/tiny/plan.json: no such file; `trm-lab run STUDY` makes it"),
+        ("collect", "runs/tiny: no such study folder"),
+        ("fit", "runs/tiny: no such study folder or file"),
+        ("report", "runs/tiny: no such study folder or file"),
+    ):
+        assert refused(trm_lab, verb, "tiny.yaml") == f"error: {error}\n"
+
+
+def test_bad_input_of_a_single_training_is_refused(folder: Path, trm_lab: TrmLab):
+    (folder / "recipe.yaml").write_text("preset: trm_mlp\nsede: 3\n")
+    assert refused(trm_lab, "train", "recipe.yaml", "--out", "x") == (
+        "error: recipe.yaml:2:1: sede: unknown setting; did you mean seed?\n"
+    )
+    (folder / "recipe.yaml").write_text("preset: trm_mlp\n")
+    assert refused(trm_lab, "train", "recipe.yaml", "--out", "x", "--device", "gpu") == (
+        "error: train: device: 'gpu' is not one of auto, cpu, cuda; did you mean cpu?\n"
+    )
+    told = refused(trm_lab, "train", "tiny.yaml", "--out", "x")
+    assert "tiny.yaml:1:1: task: is required\n" in told
+    assert "Missing option '--out'" in refused(trm_lab, "train", "recipe.yaml")
+
+
+def test_a_training_in_the_folder_of_another_recipe_is_refused(folder: Path, trm_lab: TrmLab):
+    text = written()
+    base = text[text.index("base:\n") + 6 : text.index("variants:")]
+    recipe = "\n".join(line.removeprefix("  ") for line in base.splitlines())
+    (folder / "recipe.yaml").write_text(recipe)
+    assert trm_lab("train", "recipe.yaml", "--out", "x").code == 0
+    (folder / "recipe.yaml").write_text(recipe + "\nseed: 1\n")
+    assert refused(trm_lab, "train", "recipe.yaml", "--out", "x") == (
+        "error: x: holds recipe 94dcb425 seed 0, not 94dcb425 seed 1; give another folder\n"
+    )
+
+
+def test_bad_data_are_refused(folder: Path, trm_lab: TrmLab):
+    assert refused(trm_lab, "data", "inspect", "no.csv") == (
+        "error: no.csv: cannot be read: [Errno 2] No such file or directory: 'no.csv'\n"
+    )
+    (folder / "bad.csv").write_text("source,question,answer,rating\na,b,c\n")
+    assert refused(trm_lab, "data", "inspect", "bad.csv") == (
+        "error: bad.csv:2: expected 4 fields (source,question,answer,rating), found 3\n"
+    )
+    assert refused(trm_lab, "data", "build", "out", "--clues", "16") == (
+        "error: data build: clues must be 17 to 80 for 9x9, not 16\n"
+    )
+
+
+@pytest.mark.parametrize("arguments", [["run", "bad.yaml"], ["rnu", "bad.yaml"], ["run", "none"]])
+def test_the_exit_code_of_a_process_is_2(folder: Path, arguments: list[str], trm_lab: TrmLab):
+    (folder / "bad.yaml").write_text(written(("layers: 1", "layer: 1")))
+    done = in_a_process(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert done.err.split("Usage")[0] == trm_lab(*arguments).err.split("Usage")[0]
+    assert ("No such command 'rnu'" in done.err) == (arguments[0] == "rnu")
+    assert sorted(p.name for p in folder.iterdir()) == ["bad.yaml", "here.yaml", "tiny.yaml"]

@@ -1,0 +1,352 @@
+"""What the verbs print and write."""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+import yaml
+
+from tests.cli.conftest import Done, TrmLab, in_a_process
+from tests.study.tiny import DEEP, HERE, SHALLOW, planned, statuses, trials, written
+from trm_lab import preset
+from trm_lab.accounting import account
+from trm_lab.config import PRESETS
+from trm_lab.config.presets import load_recipe
+from trm_lab.tasks.build import BUNDLED
+from trm_lab.tasks.describe import describe
+from trm_lab.tasks.sudoku_csv import read
+from trm_lab.train import train
+
+DONE = r"completed, best validation accuracy 0\.\d{3}, \d+ s of training"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with the tiny study, its recipe and a sweep."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(written())
+    (tmp_path / "recipe.yaml").write_text(recipe())
+    (tmp_path / "here.yaml").write_text(yaml.safe_dump(HERE.model_dump(mode="json")))
+    return tmp_path
+
+
+@pytest.fixture
+def driven(folder: Path, undisturbed_runs: Path) -> Path:
+    """The working folder with the study driven to its end."""
+    shutil.copytree(undisturbed_runs, folder / "runs")
+    return folder
+
+
+def recipe(*replacements: tuple[str, str]) -> str:
+    """Give the study's base as a recipe file."""
+    text = written(*replacements)
+    base = text[text.index("base:\n") + 6 : text.index("variants:")]
+    return "\n".join(line.removeprefix("  ") for line in base.splitlines()) + "\n"
+
+
+def collected(file: str) -> dict[tuple[str, int], str]:
+    """Read the state of every run by cell and seed."""
+    with xr.open_datatree(file) as tree:
+        runs = tree["runs"].to_dataset().load()
+    names = runs["state"].attrs["flag_meanings"].split()
+    keys = zip(runs["cell"].values.tolist(), runs["seed"].values.tolist(), strict=True)
+    return dict(zip(keys, [names[code] for code in runs["state"].values], strict=True))
+
+
+def listed(text: str) -> list[list[str]]:
+    """Split a printed table into its fields."""
+    return [re.split(r" {2,}", line) for line in text.splitlines()]
+
+
+def test_a_run_says_what_it_did_and_a_second_one_does_nothing(folder: Path, trm_lab: TrmLab):
+    done = trm_lab("run", "tiny.yaml", "--on", "here.yaml")
+    lines = done.out.splitlines()
+    assert (done.code, done.err) == (0, "")
+    assert lines[0] == "tiny: 4 runs"
+    names = ["deep, seed 0", "deep, seed 1", "shallow, seed 0", "shallow, seed 1"]
+    for number, (line, name) in enumerate(zip(lines[1:5], names, strict=True), start=1):
+        assert re.fullmatch(rf"\[{number}/4\] {name}: {DONE}", line)
+    assert lines[5:] == ["runs/tiny: 4 completed", "results: runs/tiny/results.nc"]
+    assert list(collected("runs/tiny/results.nc").values()) == ["completed"] * 4
+    before = statuses(folder / "runs" / "tiny")
+    assert trm_lab("run", "tiny.yaml", "--on", "here.yaml") == Done(
+        0,
+        "tiny: 4 runs, 4 already done\nruns/tiny: 4 completed\nresults: runs/tiny/results.nc\n",
+        "",
+    )
+    assert statuses(folder / "runs" / "tiny") == before
+
+
+def test_one_cell_can_be_run_into_another_folder(folder: Path, trm_lab: TrmLab):
+    done = trm_lab("run", "tiny.yaml", "--on", "here.yaml", "--only", "deep", "--runs", "else")
+    assert done.code == 0
+    assert done.out.splitlines()[-2:] == ["else/tiny: 2 completed", "results: else/tiny/results.nc"]
+    assert not (folder / "runs").exists()
+    assert collected("else/tiny/results.nc") == {
+        (SHALLOW, 0): "waiting", (SHALLOW, 1): "waiting",
+        (DEEP, 0): "completed", (DEEP, 1): "completed",
+    }  # fmt: skip
+
+
+def test_a_diverged_run_is_a_result_with_exit_code_0(folder: Path, trm_lab: TrmLab):
+    explodes = ("set: {model.n: 2}", "set: {model.n: 2, train.optimizer.lr: 1e+37}")
+    (folder / "tiny.yaml").write_text(written(explodes))
+    done = trm_lab("run", "tiny.yaml", "--on", "here.yaml")
+    assert (done.code, done.err) == (0, "")
+    assert "runs/tiny: 2 completed, 2 diverged" in done.out.splitlines()
+    assert re.search(r"deep, seed 0: diverged, .*loss is nan by update 2\n", done.out)
+    status = trm_lab("status", "tiny.yaml")
+    assert status.code == 0
+    assert status.out.splitlines()[-1] == "2 completed, 2 diverged"
+    assert "loss is nan by update 2" in status.out
+
+
+def test_a_failed_run_is_named_with_exit_code_1(folder: Path, trm_lab: TrmLab):
+    checkpoint = folder / "runs" / "tiny" / DEEP / "seed-0" / "checkpoints" / "last.pt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.write_bytes(b"no checkpoint")
+    done = trm_lab("run", "tiny.yaml", "--on", "here.yaml")
+    assert (done.code, done.err) == (1, "")
+    assert "[1/4] deep, seed 0: failed, " in done.out
+    assert "runs/tiny: 3 completed, 1 failed" in done.out.splitlines()
+    assert (folder / "runs" / "tiny" / "results.nc").exists()
+    (row,) = [r for r in json.loads(trm_lab("status", "runs/tiny", "--json").out)
+              if r["state"] == "failed"]  # fmt: skip
+    assert (row["cell"], row["seed"], row["update"]) == ("deep", 0, 0)
+    assert row["error"] == statuses(folder / "runs/tiny")[f"{DEEP}/seed-0"]["error"]["message"]
+    checkpoint.unlink()
+    again = trm_lab("run", "tiny.yaml", "--on", "here.yaml")
+    assert again.code == 0
+    assert again.out.splitlines()[0] == "tiny: 4 runs, 3 already done"
+
+
+def test_a_plan_is_printed_and_nothing_written(folder: Path, trm_lab: TrmLab):
+    before = sorted(folder.rglob("*"))
+    done = trm_lab("plan", "tiny.yaml", "--on", "here.yaml")
+    assert (done.code, done.err) == (0, "")
+    header, shallow, deep = listed(done.out)[:3]
+    assert header == ["cell", "id", "depth", "max depth", "graph updates", "params", "updates",
+                      "FLOPs a run", "one core", "seeds", "to run"]  # fmt: skip
+    assert shallow[:7] == ["shallow", "94dcb425", "2", "4", "2", "4834", "4"]
+    assert deep[:7] == ["deep", "99e168d3", "3", "6", "3", "4834", "4"]
+    assert deep[-2:] == ["2", "2"]
+    assert done.out.splitlines()[3].startswith("2 cells x 2 seeds in runs/tiny; about ")
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_a_plan_counts_what_is_left(driven: Path, trm_lab: TrmLab):
+    shutil.rmtree(driven / "runs" / "tiny" / DEEP / "seed-1")
+    rows = listed(trm_lab("plan", "tiny.yaml").out)
+    assert [row[-1] for row in rows[1:3]] == ["0", "1"]
+
+
+def test_a_plan_names_confounds(folder: Path, trm_lab: TrmLab):
+    both = ("set: {model.n: 2}", "set: {model.n: 2, train.ema: null}")
+    (folder / "tiny.yaml").write_text(written(both))
+    assert trm_lab("plan", "tiny.yaml").out.splitlines()[-1] == (
+        "confounded: deep against shallow: 2 settings change at once: model.n, train.ema"
+    )
+
+
+def test_a_plan_as_json_holds_the_plan_its_states_and_its_folder(driven: Path, trm_lab: TrmLab):
+    shutil.rmtree(driven / "runs" / "tiny" / DEEP / "seed-1")
+    made = json.loads(trm_lab("plan", "tiny.yaml", "--on", "here.yaml", "--json").out)
+    plan = planned(Path("runs")).as_dict() | {"sweep_yaml": (driven / "here.yaml").read_text()}
+    assert {key: made[key] for key in plan} == json.loads(json.dumps(plan))
+    assert set(made) - set(plan) == {"states", "root"}
+    assert made["root"] == "runs/tiny"
+    assert made["states"] == {
+        f"{SHALLOW}/seed-0": "completed", f"{SHALLOW}/seed-1": "completed",
+        f"{DEEP}/seed-0": "completed", f"{DEEP}/seed-1": "waiting",
+    }  # fmt: skip
+
+
+def test_the_status_lists_every_planned_run(driven: Path, trm_lab: TrmLab):
+    shutil.rmtree(driven / "runs" / "tiny" / DEEP / "seed-1")
+    told = trm_lab("status", "tiny.yaml", "--on", "here.yaml")
+    assert told == trm_lab("status", "runs/tiny")
+    rows = listed(told.out)
+    assert rows[0] == ["cell", "seed", "state", "update", "of", "best validation", "seconds",
+                       "attempt", "error"]  # fmt: skip
+    assert [row[:5] for row in rows[1:5]] == [
+        ["shallow", "0", "completed", "4", "4"],
+        ["shallow", "1", "completed", "4", "4"],
+        ["deep", "0", "completed", "4", "4"],
+        ["deep", "1", "waiting", "0", "4"],
+    ]
+    assert told.out.splitlines()[-1] == "1 waiting, 3 completed"
+
+
+def test_the_status_as_json_has_one_entry_a_run(driven: Path, trm_lab: TrmLab):
+    rows = json.loads(trm_lab("status", "tiny.yaml", "--json").out)
+    found = statuses(driven / "runs" / "tiny")
+    assert len(rows) == 4
+    for row in rows:
+        cell = {"shallow": SHALLOW, "deep": DEEP}[row["cell"]]
+        status = found[f"{cell}/seed-{row['seed']}"]
+        assert row == {
+            "cell": status["variant"],
+            "seed": status["seed"],
+            "state": "completed",
+            "update": 4,
+            "of": 4,
+            "best validation": status["best"]["puzzle_accuracy"],
+            "seconds": status["seconds"],
+            "attempt": 1,
+            "error": "",
+        }
+
+
+def test_valid_files_are_named_as_what_they_are(folder: Path, trm_lab: TrmLab):
+    assert trm_lab("validate", "tiny.yaml", "here.yaml", "recipe.yaml") == Done(
+        0,
+        "tiny.yaml: a study of 2 cells, valid\n"
+        "here.yaml: a sweep, valid\n"
+        "recipe.yaml: recipe 94dcb425, valid\n",
+        "",
+    )
+
+
+def test_collect_says_what_it_wrote_and_what_is_damaged(driven: Path, trm_lab: TrmLab):
+    assert trm_lab("collect", "tiny.yaml") == Done(0, "runs/tiny/results.nc: 4 runs\n", "")
+    (driven / "runs" / "tiny" / DEEP / "seed-1" / "status.json").write_text("{")
+    done = trm_lab("collect", "runs/tiny")
+    assert done.code == 0
+    first, second = done.out.splitlines()
+    assert first == "runs/tiny/results.nc: 4 runs"
+    assert second.startswith(f"problem: {DEEP}/seed-1/status.json: unreadable: ")
+
+
+def test_a_study_without_fits_fits_nothing(driven: Path, trm_lab: TrmLab):
+    trm_lab("collect", "tiny.yaml")
+    assert trm_lab("fit", "tiny.yaml") == Done(0, "runs/tiny: the study asks for no fit\n", "")
+    assert json.loads(trm_lab("fit", "tiny.yaml", "--json").out) == []
+
+
+def test_the_presets_are_listed_with_sizes_and_depths(trm_lab: TrmLab):
+    rows = listed(trm_lab("presets").out)
+    assert [row[0] for row in rows] == ["preset", "trm_att", "trm_mlp", "hrm"]
+    assert rows[2][1:8] == ["5028866", "2", "512", "6", "3", "16", "42"]
+    made = json.loads(trm_lab("presets", "--json").out)
+    assert [entry["preset"] for entry in made] == list(PRESETS)
+    for entry in made:
+        chosen = preset(entry["preset"])
+        assert entry["recipe"] == json.loads(json.dumps(chosen.as_dict()))
+        assert entry["accounting"] == account(chosen)._asdict()
+
+
+def test_a_recipe_is_trained_by_hand(folder: Path, trm_lab: TrmLab):
+    done = trm_lab("train", "recipe.yaml", "--out", "x", "--device", "cpu", "--threads", "1")
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert re.fullmatch(r"update 2: loss \d+\.\d{4}", lines[0])
+    assert re.fullmatch(r"update 2: validation puzzle accuracy 0\.\d{3} after 2 steps", lines[1])
+    assert [line.split(":")[0] for line in lines] == ["update 2"] * 2 + ["update 4"] * 2 + ["x"]
+    assert lines[-1] == "x: completed"
+    assert trm_lab("train", "recipe.yaml", "--out", "x") == Done(0, "x: completed\n", "")
+    assert json.loads((folder / "x" / "status.json").read_text())["attempt"] == 1
+
+
+def test_a_training_that_was_cut_off_goes_on(folder: Path, trm_lab: TrmLab):
+    def stop(record: dict[str, Any]) -> None:
+        if record["update"] == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(load_recipe(recipe(), "recipe"), folder / "x", progress=stop)
+    assert json.loads((folder / "x" / "status.json").read_text())["state"] == "cancelled"
+    done = trm_lab("train", "recipe.yaml", "--out", "x")
+    assert (done.code, done.err) == (0, "")
+    assert [line.split(":")[0] for line in done.out.splitlines()] == ["update 4"] * 2 + ["x"]
+    assert json.loads((folder / "x" / "status.json").read_text())["attempt"] == 2
+
+
+def test_a_training_that_diverges_has_exit_code_1(folder: Path, trm_lab: TrmLab):
+    (folder / "recipe.yaml").write_text(recipe(("lr: 1e-2", "lr: 1e+37")))
+    done = trm_lab("train", "recipe.yaml", "--out", "x")
+    assert (done.code, done.err) == (1, "")
+    assert done.out.splitlines()[-1] == "x: diverged"
+    assert trm_lab("train", "recipe.yaml", "--out", "x") == Done(1, "x: diverged\n", "")
+
+
+def test_data_sets_are_inspected(folder: Path, trm_lab: TrmLab):
+    file = BUNDLED / "sudoku9_test.csv.gz"
+    assert trm_lab("data", "inspect", file) == Done(
+        0, f"{file}: 1000 puzzles, all valid\n\n{describe(read(file))}\n", ""
+    )
+    told = trm_lab("data", "inspect", "recipe.yaml").out
+    assert re.match(r"fingerprint [0-9a-f]{16,64}\n\ntrain: 32 puzzles\n\n", told)
+    assert "\nvalidation: 8 puzzles\n" in told
+    assert "\ntest: 12 puzzles\n" in told
+
+
+def test_data_sets_are_built(folder: Path, trm_lab: TrmLab):
+    done = trm_lab("data", "build", "out", "--clues", "50", "--train", "3", "--test", "2")
+    assert done == Done(0, "wrote out/train.csv\nwrote out/test.csv\n", "")
+    made = read("out/train.csv")
+    assert (len(made), len(read("out/test.csv"))) == (3, 2)
+    assert set(made.clues) == {50}
+
+
+def test_recorded_values_are_verified(shared: Path, trm_lab: TrmLab):
+    file = shared / "parity" / "trm_mlp.npz"
+    done = trm_lab("verify", file)
+    assert (done.code, done.err) == (0, "")
+    assert re.match(
+        rf"{re.escape(str(file))}: holds: \d+ arrays compared, 0 beyond tolerance\n", done.out
+    )
+    (made,) = json.loads(trm_lab("verify", file, "--json").out)
+    assert (made["file"], made["holds"], made["unchecked"]) == (str(file), True, [])
+    assert len(made["checks"]) > 100
+    for check in made["checks"]:
+        assert set(check) == {"key", "difference", "tolerance", "holds"}
+        assert check["holds"] is (check["difference"] <= check["tolerance"]) is True
+
+
+def test_values_that_do_not_hold_are_named_with_exit_code_1(
+    shared: Path, folder: Path, trm_lab: TrmLab
+):
+    good = shared / "parity" / "trm_mlp.npz"
+    with np.load(good) as archive:
+        arrays = dict(archive)
+    arrays["eval/step1/logits"] = arrays["eval/step1/logits"] * 1.01
+    np.savez(folder / "bad.npz", **arrays)
+    done = trm_lab("verify", "bad.npz")
+    assert (done.code, done.err) == (1, "")
+    assert re.match(r"bad\.npz: DOES NOT HOLD: \d+ arrays compared, 1 beyond tolerance\n", done.out)
+    assert "  FAILED eval/step1/logits: 9.90e-03 > 2e-05\n" in done.out
+    both = trm_lab("verify", good, "bad.npz", "--json")
+    assert both.code == 1
+    assert [entry["holds"] for entry in json.loads(both.out)] == [True, False]
+    failed = [c["key"] for c in json.loads(both.out)[1]["checks"] if not c["holds"]]
+    assert failed == ["eval/step1/logits"]
+
+
+def test_a_file_without_recorded_values_is_refused(folder: Path, trm_lab: TrmLab):
+    (folder / "a.npz").write_text("no archive")
+    done = trm_lab("verify", "a.npz")
+    assert (done.code, done.out) == (2, "")
+    assert done.err.startswith("error: a.npz: not an .npz archive: ")
+    np.savez(folder / "b.npz", x=np.zeros(3))
+    assert trm_lab("verify", "b.npz") == Done(
+        2, "", "error: b.npz: holds no config/* and param/* arrays, so no recorded model\n"
+    )
+    assert trm_lab("verify", "c.npz") == Done(2, "", "error: c.npz: no such file\n")
+
+
+def test_a_process_prints_no_control_characters_where_there_is_no_terminal(driven: Path):
+    for arguments in (["plan", "tiny.yaml"], ["run", "tiny.yaml", "--on", "here.yaml"]):
+        done = in_a_process(*arguments)  # checks the characters
+        assert (done.code, done.err) == (0, "")
+        assert done.out
+
+
+def test_the_journal_of_a_run_is_optunas(driven: Path):
+    assert len(trials(driven / "runs" / "tiny")) == 4
+    assert os.listdir(driven / "runs") == ["tiny"]
