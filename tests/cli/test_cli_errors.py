@@ -169,6 +169,24 @@ def test_a_folder_without_a_plan_or_results_is_refused(folder: Path, trm_lab: Tr
     )
 
 
+def test_a_folder_of_results_takes_no_sweep_and_no_settings(folder: Path, trm_lab: TrmLab):
+    (folder / "empty").mkdir()
+    for argument in (("--on", "here.yaml"), ("--set", "model.T=2")):
+        assert refused(trm_lab, "status", "empty", *argument) == (
+            "error: empty: is a folder of results; --on and --set go with a study\n"
+        )
+
+
+def test_results_that_cannot_be_written_are_refused(folder: Path, trm_lab: TrmLab):
+    told = refused(trm_lab, "run", "tiny.yaml", "--on", "here.yaml", "--runs", "here.yaml")
+    assert told.startswith("error: here.yaml/tiny")
+    assert told.endswith(": Not a directory\n")
+    (folder / "recipe.yaml").write_text("preset: trm_mlp\n")
+    assert refused(trm_lab, "train", "recipe.yaml", "--out", "here.yaml/x") == (
+        "error: here.yaml/x: Not a directory\n"
+    )
+
+
 def test_a_study_that_was_not_run_yet_is_refused(folder: Path, trm_lab: TrmLab):
     for verb, error in (
         ("status", "runs/tiny/plan.json: no such file; `trm-lab run STUDY` makes it"),

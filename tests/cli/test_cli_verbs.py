@@ -18,6 +18,7 @@ from trm_lab import preset
 from trm_lab.accounting import account
 from trm_lab.config import PRESETS
 from trm_lab.config.presets import load_recipe
+from trm_lab.runs import RunFolder
 from trm_lab.tasks.build import BUNDLED
 from trm_lab.tasks.describe import describe
 from trm_lab.tasks.sudoku_csv import read
@@ -181,6 +182,15 @@ def test_the_status_lists_every_planned_run(driven: Path, trm_lab: TrmLab):
         ["deep", "1", "waiting", "0", "4"],
     ]
     assert told.out.splitlines()[-1] == "1 waiting, 3 completed"
+
+
+def test_a_run_that_nobody_works_on_any_more_is_called_lost(driven: Path, trm_lab: TrmLab):
+    run = RunFolder(driven / "runs" / "tiny" / DEEP / "seed-1")
+    run.write_status({**(run.status() or {}), "state": "running"})
+    assert trm_lab("status", "tiny.yaml").out.splitlines()[-1] == "3 completed, 1 lost"
+    lock = run.lock()
+    assert trm_lab("status", "tiny.yaml").out.splitlines()[-1] == "1 running, 3 completed"
+    lock.release()
 
 
 def test_the_status_as_json_has_one_entry_a_run(driven: Path, trm_lab: TrmLab):

@@ -113,6 +113,24 @@ def test_the_value_is_the_studys_metric_after_its_steps(finished: Plan, name: st
     assert len({final_value(run, plan) for run in plan.runs()}) > (name == "cell_accuracy")
 
 
+def test_the_journal_follows_the_studys_metric_while_training_and_at_the_end(tmp_path: Path):
+    metric = (
+        "metric: {name: puzzle_accuracy, steps: 2}",
+        "metric: {name: cell_accuracy, steps: 1}",
+    )
+    plan = planned(
+        tmp_path, metric, ("eval: {every: 2, steps: [2]", "eval: {every: 2, steps: [1, 2]")
+    )
+    assert drive(plan, only="deep") == Counter({State.COMPLETED: 2})
+    for trial in trials(plan.root):
+        folder = runs_by_key(plan)[trial.user_attrs["run"]].folder
+        with np.load(folder.evaluation("last")) as outcomes:
+            assert trial.value == pytest.approx(outcomes["cell_accuracy"][:, 0].mean())
+        seen = [r["cell_accuracy"] for r in folder.records() if r["kind"] == "evaluation"]
+        assert list(trial.intermediate_values.values()) == [first for first, _ in seen]
+        assert 0 < trial.value < 1
+
+
 def test_driving_again_does_nothing(finished: Plan):
     before = snapshot(finished.root.glob("*/seed-*/**/*"))
     known = trials(finished.root)

@@ -167,7 +167,7 @@ class _Driver:
 
     def record(self, run: Run) -> None:
         state = run.folder.state()
-        self.journal.adopt(run, self.value(run), dict(_evaluations(run)), state.value)
+        self.journal.adopt(run, self.value(run), dict(_evaluations(run, self.plan)), state.value)
 
     def value(self, run: Run) -> float | None:
         completed = run.folder.state() is State.COMPLETED
@@ -177,7 +177,7 @@ class _Driver:
         self.report_to(self.runs[key], self.active[key][0])
 
     def report_to(self, run: Run, number: int) -> None:
-        for update, value in _evaluations(run):
+        for update, value in _evaluations(run, self.plan):
             if update > self.reported.get(run.key, 0):
                 self.journal.report(number, update, value)
                 self.reported[run.key] = update
@@ -192,22 +192,26 @@ class _Driver:
             ours = [job for job in ours if not job.done()]
 
 
-def _evaluations(run: Run) -> Iterator[tuple[int, float]]:
-    """Give update and validation accuracy of every evaluation so far."""
+def _metric(run: Run, plan: Plan) -> tuple[str, int]:
+    """Name the study's metric and the supervision steps after which it is read."""
+    metric = plan.matrix.study.metric
+    return metric.name, metric.steps or run.recipe.supervision.N_sup
+
+
+def _evaluations(run: Run, plan: Plan) -> Iterator[tuple[int, float]]:
+    """Give update and the study's metric on the validation puzzles of every evaluation so far."""
+    name, wanted = _metric(run, plan)
     for record in run.folder.records():
         if record["kind"] == "evaluation":
-            yield record["update"], record["puzzle_accuracy"][-1]
+            yield record["update"], record[name][record["steps"].index(wanted)]
 
 
 def final_value(run: Run, plan: Plan) -> float:
     """Read the study's metric of a completed run from its test outcomes."""
-    metric = plan.matrix.study.metric
-    wanted = metric.steps or run.recipe.supervision.N_sup
+    name, wanted = _metric(run, plan)
     with np.load(run.folder.evaluation("last")) as found:
-        steps = found["steps"].tolist()
-        column = steps.index(wanted)
-        values = found["solved" if metric.name == "puzzle_accuracy" else "cell_accuracy"]
-        return float(values[:, column].mean())
+        values = found["solved" if name == "puzzle_accuracy" else "cell_accuracy"]
+        return float(values[:, found["steps"].tolist().index(wanted)].mean())
 
 
 class _sole_driver:
