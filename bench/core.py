@@ -19,8 +19,8 @@ from published import Trainer
 
 from trm_lab.config import Recipe, preset
 from trm_lab.tasks.dataset import Puzzles, TaskData
-from trm_lab.train.session import Session
-from trm_lab.train.stream import Stream
+from trm_lab.training.session import Session
+from trm_lab.training.stream import Stream
 
 EXACT: dict[str, object] = {}
 LEAN = {"round_to": 32, "puzzle": None}

@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+import trm_lab
 from tests.contract.instances import INSTANCES
 from trm_lab.config import (
     Gradient,
@@ -131,9 +132,15 @@ def test_imports_name_modules_that_exist() -> None:
     """Guard of the tests above: the walk over imports finds the real modules."""
     ours = {i for found in GRAPH.values() for i in found if top(i) == "trm_lab"}
     assert {i for i in ours if i not in MODULES} == set()
-    assert "trm_lab.core.recursion" in reached("trm_lab.train.session", GRAPH)
-    assert any(top(i) == "torch" for i in reached("trm_lab.train", GRAPH))
+    assert "trm_lab.core.recursion" in reached("trm_lab.training.session", GRAPH)
+    assert any(top(i) == "torch" for i in reached("trm_lab.training", GRAPH))
     assert any(top(i) == "torch" for i in reached("trm_lab.verify", GRAPH))
+
+
+def test_names_of_the_package_are_no_modules() -> None:
+    """A module of the same name would take the place of what the package root gives."""
+    assert [name for name in trm_lab.__all__ if f"trm_lab.{name}" in MODULES] == []
+    assert "trm_lab.training" in MODULES
 
 
 @pytest.mark.parametrize(

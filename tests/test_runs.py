@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.train.tiny_run import tiny_recipe
+from tests.training.tiny_run import tiny_recipe
 from trm_lab.atomic import replacing, write_text
 from trm_lab.errors import ConfigError, RunBusyError
 from trm_lab.runs import SCHEMA, RunFolder, State, now

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from trm_lab.config import preset as preset
     from trm_lab.config.execution import Execution as Execution
     from trm_lab.results import open_results as open_results
-    from trm_lab.train import train as train
+    from trm_lab.training import train as train
 
 _HOME = {
     "PRESETS": "trm_lab.config",
@@ -23,7 +23,7 @@ _HOME = {
     "preset": "trm_lab.config",
     "open_results": "trm_lab.results",
     "Execution": "trm_lab.config.execution",
-    "train": "trm_lab.train",
+    "train": "trm_lab.training",
 }
 __all__ = [*_HOME, "__version__"]
 

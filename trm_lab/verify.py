@@ -30,7 +30,7 @@ from trm_lab.core.losses import cell_losses
 from trm_lab.core.nets import apply_net, rope_tables
 from trm_lab.core.supervision import Batch, Carry, Outcome, empty_carry, refill, supervise
 from trm_lab.errors import ConfigError
-from trm_lab.train.optimizers import average, build_optimizer, sign_sgd
+from trm_lab.training.optimizers import average, build_optimizer, sign_sgd
 
 LR, DECAY, EMA = 1e-3, 1.0, 0.9
 """Learning rate, weight decay (trunk and table) and averaging of the recorded training steps."""

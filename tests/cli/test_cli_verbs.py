@@ -22,7 +22,7 @@ from trm_lab.runs import RunFolder
 from trm_lab.tasks.build import BUNDLED
 from trm_lab.tasks.describe import describe
 from trm_lab.tasks.sudoku_csv import read
-from trm_lab.train import train
+from trm_lab.training import train
 
 DONE = r"completed, best validation accuracy 0\.\d{3}, \d+ s of training"
 

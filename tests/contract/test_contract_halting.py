@@ -15,7 +15,7 @@ from trm_lab.core.core import Core
 from trm_lab.core.halting import continue_value, halting_losses, release, wants_to_halt
 from trm_lab.core.supervision import empty_carry, refill, supervise
 from trm_lab.tasks.build import build
-from trm_lab.train.stream import Stream
+from trm_lab.training.stream import Stream
 
 rules = st.sampled_from(HALTINGS)
 logit = st.floats(-30, 30, width=32)

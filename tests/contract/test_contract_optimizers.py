@@ -12,7 +12,7 @@ from tests.contract.instances import OPTIMIZERS, SCHEDULES, name
 from trm_lab.config import AdamATan2 as AdamATan2Setting
 from trm_lab.config import AdamW as AdamWSetting
 from trm_lab.config import ConstantSchedule, CosineSchedule, Optimizer, Schedule
-from trm_lab.train.optimizers import average, build_optimizer, rate, sign_sgd
+from trm_lab.training.optimizers import average, build_optimizer, rate, sign_sgd
 
 
 def fresh(dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:

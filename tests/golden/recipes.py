@@ -1,6 +1,6 @@
 """The recipes whose identity and whose losses are pinned."""
 
-from tests.train.tiny_run import HRM, TOKEN_MLP, tiny_recipe
+from tests.training.tiny_run import HRM, TOKEN_MLP, tiny_recipe
 from trm_lab.config import PRESETS, Recipe, preset, recipe_from
 from trm_lab.config.source import Source
 

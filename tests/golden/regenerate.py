@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.golden.recipes import identified, trained
 from trm_lab.config import Recipe
 from trm_lab.runs import RunFolder
-from trm_lab.train import Execution, train
+from trm_lab.training import Execution, train
 
 FOLDER = Path(__file__).parent
 IDS, CURVES = FOLDER / "ids.json", FOLDER / "curves.json"

@@ -24,7 +24,7 @@ from tests.golden.appendix_a import (
 from tests.golden.appendix_a import batch as golden_batch
 from trm_lab.config import AdamATan2, Model, Stablemax
 from trm_lab.core.losses import cell_losses
-from trm_lab.train.optimizers import build_optimizer
+from trm_lab.training.optimizers import build_optimizer
 
 HALF_DIGIT = 5e-7
 """Half a unit of the sixth decimal, which is what most numbers are printed to."""

@@ -39,7 +39,7 @@ from trm_lab.runs import State
 from trm_lab.study.driver import Event, drive, final_value, select
 from trm_lab.study.journal import Journal
 from trm_lab.study.plan import Plan, Run
-from trm_lab.train import train
+from trm_lab.training import train
 
 EXPLODES = (
     "set: {model.n: 2}",

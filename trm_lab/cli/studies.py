@@ -231,7 +231,7 @@ def train(recipe: Path, out: Path, device: str, threads: int | None) -> int:
     from trm_lab.config.presets import recipe_from
     from trm_lab.config.source import Source, read_yaml
     from trm_lab.config.validate import validate as check
-    from trm_lab.train import train as train_recipe
+    from trm_lab.training import train as train_recipe
 
     chosen = recipe_from(read_yaml(recipe))
     options = {"device": device} | ({"threads": threads} if threads else {})

@@ -53,7 +53,7 @@ def work(
     """Run one recipe in this process; what a worker does."""
     from trm_lab.config.recipe import Recipe
     from trm_lab.runs import Labels
-    from trm_lab.train import train
+    from trm_lab.training import train
 
     state = train(
         Recipe.model_validate(recipe),

@@ -12,7 +12,7 @@ import torch
 from safetensors.numpy import load_file as load_arrays
 from safetensors.torch import load_file
 
-from tests.train.tiny_run import (
+from tests.training.tiny_run import (
     CLOCK,
     EXECUTION,
     HRM,
@@ -29,10 +29,10 @@ from trm_lab.errors import ConfigError, RunBusyError
 from trm_lab.parameters import Geometry
 from trm_lab.runs import Labels, RunFolder, State
 from trm_lab.tasks.build import build
-from trm_lab.train import Execution, train
-from trm_lab.train.environment import prepare
-from trm_lab.train.optimizers import rate
-from trm_lab.train.session import Session
+from trm_lab.training import Execution, train
+from trm_lab.training.environment import prepare
+from trm_lab.training.optimizers import rate
+from trm_lab.training.session import Session
 
 LEARNS = tiny_recipe(
     TOKEN_MLP,

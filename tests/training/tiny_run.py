@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 from trm_lab.config import Recipe, recipe_from
 from trm_lab.config.source import Source, merge
 from trm_lab.runs import RunFolder
-from trm_lab.train import Execution
+from trm_lab.training import Execution
 
 BASE: dict[str, Any] = {
     "task": {"kind": "sudoku", "size": 4, "clues": 8, "train": 24, "validation": 8, "test": 10},

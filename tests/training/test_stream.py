@@ -7,7 +7,7 @@ import torch
 from trm_lab.config import GeneratedSudoku
 from trm_lab.tasks.build import build
 from trm_lab.tasks.dataset import TaskData
-from trm_lab.train.stream import Stream
+from trm_lab.training.stream import Stream
 
 CPU = torch.device("cpu")
 

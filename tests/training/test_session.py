@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 import torch
 
-from tests.train.tiny_run import HRM, TOKEN_MLP, tiny_recipe
+from tests.training.tiny_run import HRM, TOKEN_MLP, tiny_recipe
 from trm_lab.config import Recipe
 from trm_lab.errors import ConfigError
 from trm_lab.tasks.build import build
-from trm_lab.train.optimizers import rate
-from trm_lab.train.session import Session
-from trm_lab.train.stream import Stream
+from trm_lab.training.optimizers import rate
+from trm_lab.training.session import Session
+from trm_lab.training.stream import Stream
 
 CPU = torch.device("cpu")
 

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 import torch
 
-from tests.train.tiny_run import EXECUTION, HRM, TOKEN_MLP, records, results, tiny_recipe
+from tests.training.tiny_run import EXECUTION, HRM, TOKEN_MLP, records, results, tiny_recipe
 from trm_lab.config import Recipe
 from trm_lab.errors import ConfigError
 from trm_lab.runs import RunFolder, State
-from trm_lab.train import Execution, train
-from trm_lab.train.session import Session
+from trm_lab.training import Execution, train
+from trm_lab.training.session import Session
 
 RARELY = EXECUTION.model_copy(update={"checkpoint_seconds": 1e9})
 """Checkpoints at evaluations only."""
@@ -146,8 +146,8 @@ def test_a_run_killed_between_its_last_checkpoint_and_its_end_only_finishes(
 
 SCRIPT = """
 import sys
-from tests.train.tiny_run import EXECUTION, tiny_recipe
-from trm_lab.train import train
+from tests.training.tiny_run import EXECUTION, tiny_recipe
+from trm_lab.training import train
 recipe = tiny_recipe(train={"updates": 60})
 train(recipe, sys.argv[1], execution=EXECUTION, progress=lambda r: print(r["update"], flush=True))
 """

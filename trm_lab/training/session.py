@@ -18,8 +18,8 @@ from trm_lab.core.initial import initial_weights
 from trm_lab.core.supervision import Batch, Carry, Outcome, empty_carry, refill, supervise
 from trm_lab.errors import ConfigError
 from trm_lab.parameters import Geometry
-from trm_lab.train.optimizers import average, build_optimizer, rate, sign_sgd
-from trm_lab.train.stream import Stream
+from trm_lab.training.optimizers import average, build_optimizer, rate, sign_sgd
+from trm_lab.training.stream import Stream
 
 SUMMED = (
     "loss", "lm_loss", "halt_loss", "continue_loss", "scored", "cell_accuracy", "solved", "steps",

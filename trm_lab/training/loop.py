@@ -21,9 +21,9 @@ from trm_lab.core.evaluation import Outcomes, evaluate
 from trm_lab.runs import Labels, RunFolder, State, now
 from trm_lab.tasks.build import build
 from trm_lab.tasks.dataset import Puzzles, TaskData
-from trm_lab.train.environment import describe, prepare
-from trm_lab.train.session import Session
-from trm_lab.train.stream import Stream
+from trm_lab.training.environment import describe, prepare
+from trm_lab.training.session import Session
+from trm_lab.training.stream import Stream
 
 Progress = Callable[[dict[str, Any]], None]
 """Called with every record that is written."""
