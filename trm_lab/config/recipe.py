@@ -19,6 +19,13 @@ from trm_lab.config.training import Eval, Supervision, Train
 OUTSIDE_IDENTITY: dict[str, Any] = {"seed": True, "task": {"train_csv", "test_csv"}}
 """Left out of the hash: the replicate's number and where files lie."""
 
+ADDED: dict[str, Any] = {}
+"""Settings younger than the first release, each with the one value that does what was done before.
+
+They are left out of the hash at that value, so that recipes written earlier keep their ids.  Lines
+are added and never changed, whatever becomes of the default.
+"""
+
 
 class Recipe(Setting):
     """One cell and one seed."""
@@ -34,6 +41,8 @@ class Recipe(Setting):
     def id(self) -> str:
         """64 hex digits: SHA-256 of the canonical JSON of the science fields without the seed."""
         fields = self.model_dump(mode="json", exclude=OUTSIDE_IDENTITY)
+        for path, before in ADDED.items():
+            _leave_out(fields, path.split("."), before)
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -44,3 +53,12 @@ class Recipe(Setting):
     def with_seed(self, seed: int) -> "Recipe":
         """Give the same cell under another seed."""
         return Recipe.model_validate({**self.__dict__, "seed": seed})
+
+
+def _leave_out(fields: Any, path: list[str], value: Any) -> None:
+    """Remove the entry at a path, in place, where it has a value."""
+    *parents, last = path
+    for name in parents:
+        fields = fields.get(name) if isinstance(fields, dict) else None
+    if isinstance(fields, dict) and last in fields and fields[last] == value:
+        del fields[last]
