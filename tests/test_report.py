@@ -396,9 +396,7 @@ def test_many_seeds_are_not_called_descriptive():
 
 def test_crossed_factors_are_answered_one_by_one():
     arms = [
-        Arm(
-            f"T{T}, model.layers={layers}", "TRM", T, 2, (0.2 * T, 0.2 * T, 0.21 * T), layers=layers
-        )
+        Arm(f"T{T}", "TRM", T, 2, (0.2 * T, 0.2 * T, 0.21 * T), layers=layers, crossed=True)
         for layers in (2, 4)
         for T in (1, 2)
     ]

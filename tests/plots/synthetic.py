@@ -32,6 +32,12 @@ class Arm:
     gradient: str = "last_cycles"
     states: Mapping[int, str] = field(default_factory=dict)
     """Seeds that are not completed."""
+    crossed: bool = False
+    """Whether `layers` is a factor of the study, not the arm's own."""
+
+    @property
+    def label(self) -> str:
+        return f"{self.variant}, model.layers={self.layers}" if self.crossed else self.variant
 
     @property
     def depth(self) -> int:
@@ -47,7 +53,7 @@ class Arm:
 
     @property
     def cell(self) -> str:
-        slug = re.sub(r"[^a-z0-9]+", "-", self.variant.lower()).strip("-")
+        slug = re.sub(r"[^a-z0-9]+", "-", self.label.lower()).strip("-")
         return f"{slug}-{crc32(slug.encode()):08x}"
 
 
@@ -132,7 +138,9 @@ def plan(arms: Sequence[Arm], seeds: Sequence[int], contrasts: Any, fits: Any) -
             {
                 "cell": arm.cell,
                 "recipe_id": arm.cell * 4,
-                "variant": arm.variant,
+                "variant": arm.label,
+                "arm": arm.variant,
+                "factors": {"model.layers": str(arm.layers)} if arm.crossed else {},
                 "series": arm.series,
                 "baseline": arm.variant == "TRM (2,2)",
                 "accounting": {},
@@ -174,7 +182,7 @@ def study_tree(
         "run": ("run", run),
         "cell": ("run", [arm.cell for arm, _ in rows]),
         "recipe_id": ("run", [arm.cell * 4 for arm, _ in rows]),
-        "variant": ("run", [arm.variant for arm, _ in rows]),
+        "variant": ("run", [arm.label for arm, _ in rows]),
         "series": ("run", [arm.series for arm, _ in rows]),
         "seed": ("run", [seed for _, seed in rows]),
     }

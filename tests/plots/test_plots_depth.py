@@ -119,7 +119,7 @@ def test_two_laws_of_a_series_differ_in_stroke(tree):
 
 def test_lines_join_within_a_combination_of_factors():
     arms = [
-        Arm(f"T{T}, model.layers={layers}", "TRM", T, 2, (0.1, 0.2, 0.3), layers=layers)
+        Arm(f"T{T}", "TRM", T, 2, (0.1, 0.2, 0.3), layers=layers, crossed=True)
         for T in (1, 2)
         for layers in (2, 4)
     ]

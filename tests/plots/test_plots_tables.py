@@ -63,11 +63,11 @@ def test_runs_outside_the_plan_enter_no_table_and_no_budget(tree):
 
 def test_contrasts_of_a_crossed_study_are_within_each_combination():
     arms = [
-        Arm("TRM, model.layers=2", "TRM", 2, 2, (0.6, 0.5, 0.6)),
-        Arm("TRM, model.layers=4", "TRM", 2, 2, (0.7, 0.6, 0.7), layers=4),
-        Arm("HRM, model.layers=4", "HRM", 2, 2, (0.5, 0.5, 0.5), nets=2, layers=4),
-        Arm("HRM, model.layers=2", "HRM", 2, 2, (0.3, 0.2, 0.4), nets=2),
-        Arm("HRM, model.layers=8", "HRM", 2, 2, (0.3, 0.2, 0.4), nets=2, layers=8),
+        Arm("TRM", "TRM", 2, 2, (0.6, 0.5, 0.6), layers=2, crossed=True),
+        Arm("TRM", "TRM", 2, 2, (0.7, 0.6, 0.7), layers=4, crossed=True),
+        Arm("HRM", "HRM", 2, 2, (0.5, 0.5, 0.5), nets=2, layers=4, crossed=True),
+        Arm("HRM", "HRM", 2, 2, (0.3, 0.2, 0.4), nets=2, layers=2, crossed=True),
+        Arm("HRM", "HRM", 2, 2, (0.3, 0.2, 0.4), nets=2, layers=8, crossed=True),
     ]
     plan = {"name": "family", "title": "Family", "baseline": "TRM", "against": ["HRM"]}
     rows = contrast_table(study_tree(arms, contrasts=[plan], fits=()))

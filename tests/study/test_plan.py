@@ -64,6 +64,8 @@ def test_plan_json_describes_every_cell(tmp_path: Path):
         "cell": DEEP,
         "recipe_id": "99e168d3" + deep["recipe_id"][8:],
         "variant": "deep",
+        "arm": "deep",
+        "factors": {},
         "series": "TRM",
         "baseline": False,
     }

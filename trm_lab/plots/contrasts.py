@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from trm_lab.plots.tables import PANELS, At, changed, labels, plan, planned, run_table
+from trm_lab.plots.tables import PANELS, At, arms_of, changed, labels, plan, planned, run_table
 from trm_lab.stats import paired_difference
 
 
@@ -40,27 +40,17 @@ def contrast_table(tree: xr.DataTree, runs: pd.DataFrame | None = None) -> pd.Da
 
 
 def _pairs(tree: xr.DataTree, baseline: str, against: str) -> list[tuple[str, str]]:
-    """Match the cells of two variants, crossed with factors: within each combination.
+    """Match the cells of two arms, crossed with factors: within each combination.
 
     A cell without its counterpart is paired with an empty name.
     """
-    variants = {variant: cell for cell, variant in _variants(tree).items()}
+    present = set(planned(tree)["runs"].to_dataset()["cell"].values.astype(str))
+    arms = {cell: place for cell, place in arms_of(tree).items() if cell in present}
     old, new = (
-        {name.removeprefix(v): c for name, c in variants.items() if _is(name, v)}
-        for v in (baseline, against)
+        {factors: cell for cell, (arm, factors) in arms.items() if arm == name}
+        for name in (baseline, against)
     )
     return [(old.get(factors, ""), new.get(factors, "")) for factors in new or old or {"": ""}]
-
-
-def _variants(tree: xr.DataTree) -> dict[str, str]:
-    runs = planned(tree)["runs"].to_dataset()
-    return dict(
-        zip(runs["cell"].values.astype(str), runs["variant"].values.astype(str), strict=True)
-    )
-
-
-def _is(name: str, variant: str) -> bool:
-    return name == variant or (name.startswith(f"{variant}, ") and "=" in name)
 
 
 def compare(runs: pd.DataFrame, old: str, new: str, at: At) -> dict[str, Any]:

@@ -28,8 +28,6 @@ COLUMNS = {
     "updates_planned": "train.updates",
 }
 """Column of the tables: name of the recipe's field."""
-_FACTORS = r"((?:, \w+(?:\.\w+)+=).*)$"
-"""What a study's factors add to a variant's name: ", train.updates=600"."""
 NUMBERS = ("effective_depth", "max_depth", "graph_updates", "params", "flops", "updates", "seconds")
 
 
@@ -37,6 +35,17 @@ def plan(tree: xr.DataTree) -> dict[str, Any]:
     """Give the plan that the study was run by; empty if the file has none."""
     found = json.loads(str(tree.attrs.get("plan_json") or "{}"))
     return found if isinstance(found, dict) else {}
+
+
+def arms_of(tree: xr.DataTree) -> dict[str, tuple[str, str]]:
+    """Give the arm and the factors of every planned cell; factors as JSON, empty for none."""
+    return {
+        str(cell["cell"]): (
+            str(cell.get("arm", cell.get("variant"))),
+            json.dumps(cell["factors"]) if cell.get("factors") else "",
+        )
+        for cell in plan(tree).get("cells") or []
+    }
 
 
 def metric(tree: xr.DataTree) -> str:
@@ -87,7 +96,8 @@ def run_table(tree: xr.DataTree) -> pd.DataFrame:
     for name, field in {**COLUMNS, **{name: name for name in NUMBERS}}.items():
         table[name] = runs[field].values if field in runs else np.nan
     done = table["state"] == "completed"
-    table["factors"] = table["variant"].str.extract(_FACTORS, expand=False).fillna("")
+    factors = {cell: found for cell, (_, found) in arms_of(tree).items()}
+    table["factors"] = table["cell"].map(factors).fillna("")
     table["at_updates"] = np.where(done, runs[metric(tree)].values, np.nan)
     equal, table.attrs["budget"] = at_compute(tree)
     table["at_compute"] = equal.where(done)

@@ -94,6 +94,8 @@ class Plan:
                     "cell": cell.name,
                     "recipe_id": cell.recipe.id,
                     "variant": cell.variant,
+                    "arm": cell.arm,
+                    "factors": dict(cell.factors),
                     "series": cell.series,
                     "baseline": cell.arm in baselines,
                     "accounting": accounts[cell.name]._asdict(),
