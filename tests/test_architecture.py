@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 import trm_lab
 from tests.contract.instances import INSTANCES
 from trm_lab.config import (
+    Adam,
     Gradient,
     Halting,
     Layout,
@@ -251,9 +252,9 @@ def test_every_member_of_every_union_is_exercised() -> None:
 def test_every_union_of_a_recipe_is_under_contract() -> None:
     found = set(unions(Recipe, set()))
     assert found == {frozenset(members(union)) for union in INSTANCES}
-    named = {Layout, Gradient, Mixer, Positions, Halting, Loss, Optimizer, Schedule, Task}
+    named = {Layout, Gradient, Mixer, Positions, Halting, Loss, Optimizer, Adam, Schedule, Task}
     assert named == set(INSTANCES)
-    assert len(found) == 9
+    assert len(found) == 10
 
 
 def test_a_member_without_an_instance_is_found() -> None:

@@ -174,7 +174,7 @@ class _Replay:
         for p in params.values():
             p.requires_grad_()
         setting = AdamATan2Setting(lr=LR, weight_decay=DECAY)
-        optimizer = build_optimizer(setting, params.values())
+        optimizer = build_optimizer(setting, params)
         shadow = {name: p.detach().clone() for name, p in params.items()}
         carry = empty_carry(self.core, weights, self.batches[0])
         for step, batch in enumerate(self.batches, 1):

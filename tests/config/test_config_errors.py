@@ -101,6 +101,15 @@ CASES = {
         MLP + "train:\n  updates: 2000\n",
         "r.yaml:2:1: train: schedule.warmup 2000 leaves nothing of 2000 updates",
     ),
+    "an averaged table without averaging": (
+        MLP + "train: {ema: null, ema_table: true}\n",
+        "r.yaml:2:1: train: ema_table: true needs a decay; give ema, as 0.999, or leave it out",
+    ),
+    "an averaged table without a table": (
+        MLP + "model: {puzzle: null}\ntrain: {ema_table: true}\n",
+        "r.yaml:1:1: train.ema_table: true averages the puzzle table, and model.puzzle: null has "
+        "none",
+    ),
     "steps that do not rise": (
         MLP + "eval:\n  steps: [4, 4]\n",
         "r.yaml:2:1: eval: steps must rise, not [4, 4]",

@@ -6,7 +6,9 @@
 from typing import Any
 
 from trm_lab.config import (
+    Adam,
     AdamATan2,
+    AdamATan2Scaled,
     AdamW,
     Attention,
     BundledSudoku,
@@ -24,6 +26,7 @@ from trm_lab.config import (
     Loss,
     ManyLatents,
     Mixer,
+    Muon,
     NoPositions,
     OneLatent,
     Optimizer,
@@ -65,9 +68,15 @@ LOSSES = (
     Softmax(),
     Softmax(dtype="float64"),
 )
-OPTIMIZERS = (
+ADAMS = (
     AdamATan2(lr=0.02, weight_decay=0.5),
+    AdamATan2Scaled(lr=0.02, weight_decay=0.5),
     AdamW(lr=0.02, betas=(0.8, 0.9), weight_decay=0.5),
+)
+OPTIMIZERS = (
+    *ADAMS,
+    Muon(),
+    Muon(lr=0.05, nesterov=False, adjust="match_rms_adamw", rest=ADAMS[2]),
 )
 SCHEDULES = (
     ConstantSchedule(warmup=4),
@@ -89,12 +98,13 @@ INSTANCES: dict[Any, tuple[Any, ...]] = {
     Halting: HALTINGS,
     Loss: LOSSES,
     Optimizer: OPTIMIZERS,
+    Adam: ADAMS,
     Schedule: SCHEDULES,
     Task: TASKS,
 }
 """Instances by union."""
 
-ALL = tuple(instance for instances in INSTANCES.values() for instance in instances)
+ALL = tuple(dict.fromkeys(instance for instances in INSTANCES.values() for instance in instances))
 
 
 def name(instance: Any) -> str:

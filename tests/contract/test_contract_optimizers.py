@@ -3,16 +3,24 @@
 import io
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from tests.contract.instances import OPTIMIZERS, SCHEDULES, name
+from tests.contract.instances import ADAMS, OPTIMIZERS, SCHEDULES, name
 from trm_lab.config import AdamATan2 as AdamATan2Setting
+from trm_lab.config import AdamATan2Scaled, ConstantSchedule, CosineSchedule, Schedule
 from trm_lab.config import AdamW as AdamWSetting
-from trm_lab.config import ConstantSchedule, CosineSchedule, Optimizer, Schedule
-from trm_lab.training.optimizers import average, build_optimizer, rate, sign_sgd
+from trm_lab.config import Optimizer as OptimizerSetting
+from trm_lab.training.optimizers import (
+    Optimizer,
+    average,
+    build_optimizer,
+    rate,
+    sign_sgd,
+)
 
 
 def fresh(dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
@@ -30,14 +38,20 @@ def gradients(update: int, dtype: torch.dtype = torch.float32) -> list[torch.Ten
             for p in fresh()]  # fmt: skip
 
 
-def move(optimizer: torch.optim.Optimizer, params: list[torch.Tensor], updates: range) -> None:
+def build(setting: OptimizerSetting, params: list[torch.Tensor]) -> Optimizer:
+    """Build over the tensors of `fresh`: a matrix of a net and a vector."""
+    matrix, vector = params
+    return build_optimizer(setting, {"net.0.layer.0.ffn.down": matrix, "head.halt.bias": vector})
+
+
+def move(optimizer: Optimizer, params: list[torch.Tensor], updates: range) -> None:
     for update in updates:
         for p, g in zip(params, gradients(update, params[0].dtype), strict=True):
             p.grad = g
         optimizer.step()
 
 
-def expected_step(setting: Optimizer, p: float, history: list[float]) -> float:
+def expected_step(setting: OptimizerSetting, p: float, history: list[float]) -> float:
     """Move one number by one update, from the whole history of its gradients."""
     (b1, b2), t = setting.betas, len(history)
     m = sum((1 - b1) * b1 ** (t - 1 - i) * g for i, g in enumerate(history))
@@ -45,14 +59,17 @@ def expected_step(setting: Optimizer, p: float, history: list[float]) -> float:
     p *= 1 - setting.lr * setting.weight_decay
     if isinstance(setting, AdamATan2Setting):
         return p - setting.lr / (1 - b1**t) * math.atan2(m, math.sqrt(v) / math.sqrt(1 - b2**t))
+    if isinstance(setting, AdamATan2Scaled):
+        corrected = math.sqrt(v / (1 - b2**t))
+        return p - setting.lr * 1.27 * math.atan2(m / (1 - b1**t), corrected)
     corrected = math.sqrt(v / (1 - b2**t)) + setting.eps
     return p - setting.lr * m / (1 - b1**t) / corrected
 
 
-@pytest.mark.parametrize("setting", OPTIMIZERS, ids=name)
-def test_an_optimiser_follows_its_formula(setting: Optimizer) -> None:
+@pytest.mark.parametrize("setting", ADAMS, ids=name)
+def test_an_optimiser_follows_its_formula(setting: OptimizerSetting) -> None:
     params = fresh(torch.float64)
-    optimizer = build_optimizer(setting, params)
+    optimizer = build(setting, params)
     expected = [p.detach().numpy().copy() for p in params]
     for t in range(1, 6):
         move(optimizer, params, range(t, t + 1))
@@ -65,9 +82,9 @@ def test_an_optimiser_follows_its_formula(setting: Optimizer) -> None:
 
 
 @pytest.mark.parametrize("setting", OPTIMIZERS, ids=name)
-def test_an_optimiser_goes_on_exactly_after_save_and_load(setting: Optimizer) -> None:
+def test_an_optimiser_goes_on_exactly_after_save_and_load(setting: OptimizerSetting) -> None:
     params = fresh()
-    optimizer = build_optimizer(setting, params)
+    optimizer = build(setting, params)
     move(optimizer, params, range(1, 4))
     file = io.BytesIO()
     torch.save({"params": params, "optimizer": optimizer.state_dict()}, file)
@@ -76,38 +93,65 @@ def test_an_optimiser_goes_on_exactly_after_save_and_load(setting: Optimizer) ->
     file.seek(0)
     content = torch.load(file, weights_only=True)
     again = [p.detach().clone().requires_grad_() for p in content["params"]]
-    other = build_optimizer(setting, again)
+    other = build(setting, again)
     other.load_state_dict(content["optimizer"])
     move(other, again, range(4, 8))
     assert all(torch.equal(a, b) for a, b in zip(params, again, strict=True))
-    states = [o.state_dict()["state"] for o in (optimizer, other)]
-    assert states[0].keys() == states[1].keys() == {0, 1}
-    for a, b in zip(states[0].values(), states[1].values(), strict=True):
-        assert a.keys() == b.keys() == {"step", "exp_avg", "exp_avg_sq"}
-        assert all(torch.equal(a[k], b[k]) and a[k].dtype == b[k].dtype for k in a)
+    saved = [_flat(o.state_dict()) for o in (optimizer, other)]
+    assert saved[0].keys() == saved[1].keys()
+    for key, value in saved[0].items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, saved[1][key])
+            assert value.dtype == saved[1][key].dtype
+        else:
+            assert value == saved[1][key]
+
+
+def _flat(state: Any, *path: Any) -> dict[tuple[Any, ...], Any]:
+    items = state.items() if isinstance(state, dict) else enumerate(state)
+    return {
+        key: value
+        for k, v in items
+        for key, value in (
+            _flat(v, *path, k) if isinstance(v, dict | list) else {(*path, k): v}
+        ).items()
+    }
+
+
+@pytest.mark.parametrize("setting", ADAMS, ids=name)
+def test_the_moments_of_every_parameter_are_saved(setting: OptimizerSetting) -> None:
+    params = fresh()
+    optimizer = build(setting, params)
+    move(optimizer, params, range(1, 3))
+    state = optimizer.state_dict()["state"]
+    assert state.keys() == {0, 1}
+    assert all(s.keys() == {"step", "exp_avg", "exp_avg_sq"} for s in state.values())
 
 
 @pytest.mark.parametrize("setting", OPTIMIZERS, ids=name)
-def test_a_fresh_optimiser_state_would_go_elsewhere(setting: Optimizer) -> None:
+def test_a_fresh_optimiser_state_would_go_elsewhere(setting: OptimizerSetting) -> None:
     """Guard of the test above: the state matters."""
     params = fresh()
-    optimizer = build_optimizer(setting, params)
+    optimizer = build(setting, params)
     move(optimizer, params, range(1, 4))
     again = [p.detach().clone().requires_grad_() for p in params]
     move(optimizer, params, range(4, 5))
-    move(build_optimizer(setting, again), again, range(4, 5))
+    move(build(setting, again), again, range(4, 5))
     assert not torch.equal(params[0], again[0])
 
 
 @pytest.mark.parametrize("setting", OPTIMIZERS, ids=name)
-def test_parameters_without_a_gradient_neither_move_nor_decay(setting: Optimizer) -> None:
+def test_parameters_without_a_gradient_neither_move_nor_decay(setting: OptimizerSetting) -> None:
     params = fresh()
     before = params[1].detach().clone()
-    optimizer = build_optimizer(setting, params)
+    optimizer = build(setting, params)
     params[0].grad = torch.ones_like(params[0])
     optimizer.step()
     assert torch.equal(params[1], before)
-    assert len(optimizer.state_dict()["state"]) == 1
+    saved = _flat(optimizer.state_dict())
+    assert not any(
+        value.shape == before.shape for value in saved.values() if isinstance(value, torch.Tensor)
+    )
 
 
 def test_atan2_knows_no_scale() -> None:
@@ -116,7 +160,7 @@ def test_atan2_knows_no_scale() -> None:
     moved = []
     for scale in (1.0, 1024.0):
         params = fresh(torch.float64)
-        optimizer = build_optimizer(setting, params)
+        optimizer = build(setting, params)
         for update in (1, 2, 3):
             for p, g in zip(params, gradients(update, torch.float64), strict=True):
                 p.grad = g * scale
@@ -129,7 +173,7 @@ def test_atan2_knows_no_scale() -> None:
 def test_zero_gradients_are_no_step_for_atan2_but_decay() -> None:
     (p, _) = params = fresh(torch.float64)
     before = p.detach().clone()
-    optimizer = build_optimizer(AdamATan2Setting(lr=0.1, weight_decay=0.5), params)
+    optimizer = build(AdamATan2Setting(lr=0.1, weight_decay=0.5), params)
     p.grad = torch.zeros_like(p)
     optimizer.step()
     torch.testing.assert_close(p.detach(), before * 0.95, rtol=1e-14, atol=0)
@@ -137,7 +181,7 @@ def test_zero_gradients_are_no_step_for_atan2_but_decay() -> None:
 
 def test_adamw_is_given_all_its_settings() -> None:
     setting = AdamWSetting(lr=0.3, betas=(0.5, 0.6), weight_decay=0.7, eps=0.1)
-    (group,) = build_optimizer(setting, fresh()).param_groups
+    (group,) = build(setting, fresh()).param_groups
     found = {k: group[k] for k in ("lr", "betas", "weight_decay", "eps")}
     assert found == {"lr": 0.3, "betas": (0.5, 0.6), "weight_decay": 0.7, "eps": 0.1}
 

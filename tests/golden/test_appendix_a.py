@@ -192,7 +192,7 @@ def test_stablemax_of_the_specification() -> None:
 def test_adam_atan2_of_the_specification() -> None:
     p = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64, requires_grad=True)
     setting = AdamATan2(lr=0.1, betas=(0.9, 0.95), weight_decay=0.1)
-    optimizer = build_optimizer(setting, [p])
+    optimizer = build_optimizer(setting, {"p": p})
     steps = [
         ([0.5, -0.1, 0.0], [0.890331348, -1.880331348, 0.495]),
         ([0.2, 0.3, -1.0], [0.791622743, -1.910317376, 0.563073789]),

@@ -28,6 +28,9 @@ RECIPES = {
     "hrm": tiny_recipe(HRM),
     "bfloat16": tiny_recipe(train={"dtype": "bfloat16"}),
     "float64": tiny_recipe(train={"dtype": "float64"}),
+    "muon": tiny_recipe(train={"optimizer": {"kind": "muon", "rest": {"kind": "adamw"}}}),
+    "scaled atan2": tiny_recipe(train={"optimizer": {"kind": "adam_atan2_scaled", "lr": 1e-2}}),
+    "averaged table": tiny_recipe(train={"ema_table": True}),
     "without table": tiny_recipe(model={"puzzle": None}),
 }
 
@@ -248,8 +251,8 @@ def test_a_checkpoint_holds_all_of_a_session(break_off, tmp_path: Path) -> None:
     break_off(RECIPES["attention"], tmp_path, 9)
     content = torch.load(RunFolder(tmp_path).checkpoint, weights_only=True)
     assert set(content) == {
-        "recipe_id", "seed", "fingerprint", "params", "ema", "initial", "table", "optimizer",
-        "carry", "sums", "started", "since", "counters", "best",
+        "recipe_id", "seed", "fingerprint", "params", "ema", "initial", "table", "ema_table",
+        "optimizer", "carry", "sums", "started", "since", "counters", "best",
     }  # fmt: skip
     assert content["counters"]["update"] == 8
     # No graph of past updates hangs on to what is kept.

@@ -26,7 +26,7 @@ def state(session: Session) -> list[torch.Tensor]:
     """Every tensor that a session holds."""
     weights = session.weights
     held = [*weights.params.values(), *weights.initial, *(session.shadow or {}).values()]
-    held += [] if weights.table is None else [weights.table]
+    held += [t for t in (weights.table, session.shadow_table) if t is not None]
     for moments in session.optimizer.state_dict()["state"].values():
         held += moments.values()
     carry = session.carry
@@ -102,6 +102,38 @@ def test_a_checkpoint_of_something_else_is_refused(field: str, value: Any, tmp_p
         "since; give another folder"
     )
     assert all(torch.equal(a, b) for a, b in zip(state(session), before, strict=True))
+
+
+def test_a_checkpoint_of_the_first_release_is_read(tmp_path: Path) -> None:
+    """It knows of no averaged table."""
+    path, first, second = tmp_path / "last.pt", fresh(tiny_recipe()), fresh(tiny_recipe())
+    for _ in range(2):
+        first.advance()
+    first.save(path, "data")
+    content = torch.load(path, weights_only=True)
+    del content["ema_table"]
+    torch.save(content, path)
+    second.restore(path, "data")
+    for session in (first, second):
+        session.advance()
+    assert all(torch.equal(a, b) for a, b in zip(state(first), state(second), strict=True))
+    assert second.shadow_table is None
+
+
+def test_the_averaged_table_follows_its_formula_and_is_what_evaluation_sees() -> None:
+    plain, averaged = fresh(tiny_recipe()), fresh(tiny_recipe(train={"ema_table": True}))
+    expected = torch.zeros_like(averaged.weights.table)
+    for _ in range(5):
+        plain.advance()
+        averaged.advance()
+        expected = 0.9 * expected + 0.1 * averaged.weights.table
+    torch.testing.assert_close(averaged.shadow_table, expected, rtol=1e-6, atol=0)
+    assert averaged.evaluated.table is averaged.shadow_table
+    assert averaged.evaluated.params is averaged.shadow
+    # Training itself knows nothing of the average.
+    assert torch.equal(plain.weights.table, averaged.weights.table)
+    assert plain.evaluated.table is plain.weights.table
+    assert plain.tensors()["ema_table"] is None
 
 
 def test_one_update_moves_what_it_should_by_the_scheduled_rate() -> None:

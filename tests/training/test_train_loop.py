@@ -301,6 +301,33 @@ def test_the_best_weights_are_chosen_by_validation(learned: RunFolder) -> None:
         assert not np.array_equal(stored["halt_logit"], expected.halt_logit)
 
 
+def test_the_best_weights_are_evaluated_with_their_own_table(tmp_path: Path) -> None:
+    """The table goes on moving after the best evaluation, and the averaged one is another."""
+    recipe = tiny_recipe(train={"ema_table": True, "table_optimizer": {"lr": 0.3}})
+    train(recipe, tmp_path, execution=EXECUTION)
+    folder = RunFolder(tmp_path)
+    content, tensors = torch.load(folder.best, weights_only=True), load_file(folder.weights)
+    tables = {
+        "best": content["table"], "last": tensors["ema_table"], "raw": tensors["table"]
+    }  # fmt: skip
+    params = {"best": content["params"], "last": part(folder, "ema/")}
+    initial = tuple(tensors[f"initial/{n}"] for n in recipe.model.layout.latents)
+    data, core = build(recipe.task), Core(recipe.model, Geometry.of(recipe.task))
+    assert folder.status()["best"]["update"] < 12
+
+    def logits(which: str, table: str) -> np.ndarray:
+        weights = Weights(params[which], initial, tables[table])
+        found = evaluate(
+            core, weights, weights.params, data.test.inputs, data.test.labels, steps=(1, 2, 3)
+        )
+        return found.halt_logit
+
+    for which, other in (("best", "last"), ("last", "raw")):
+        with np.load(folder.evaluation(which)) as stored:
+            assert np.array_equal(stored["halt_logit"], logits(which, which))
+            assert not np.array_equal(stored["halt_logit"], logits(which, other))
+
+
 def test_a_run_learns(learned: RunFolder) -> None:
     found = [r for r in records(learned.path) if r["kind"] == "train"]
     assert found[-1]["loss"] < 0.5 * found[0]["loss"]

@@ -17,7 +17,9 @@ from trm_lab.config.presets import PRESETS, load_recipe, preset, recipe_from
 from trm_lab.config.recipe import Recipe
 from trm_lab.config.task import BundledSudoku, GeneratedSudoku, SudokuCSV, Task
 from trm_lab.config.training import (
+    Adam,
     AdamATan2,
+    AdamATan2Scaled,
     AdamW,
     Confidence,
     ConstantSchedule,
@@ -26,6 +28,7 @@ from trm_lab.config.training import (
     Fixed,
     Halting,
     Loss,
+    Muon,
     Optimizer,
     QLearning,
     Schedule,
@@ -37,11 +40,11 @@ from trm_lab.config.training import (
 )
 
 __all__ = [
-    "PRESETS", "AdamATan2", "AdamW", "Attention", "BundledSudoku", "Confidence",
-    "ConstantSchedule", "CosineSchedule", "Eval", "Fixed", "GeneratedSudoku", "Gradient",
-    "Halting", "LastCycles", "LastUpdates", "Layout", "LearnedPositions", "Loss", "ManyLatents",
-    "Mixer", "Model", "NoPositions", "OneLatent", "Optimizer", "Positions", "PuzzleSlots",
-    "QLearning", "Recipe", "Rope", "Schedule", "SignSGD", "Softmax", "Stablemax", "SudokuCSV",
-    "Supervision", "Task", "TokenMLP", "Train", "TwoLatents", "Update", "WholeProgram",
-    "load_recipe", "preset", "recipe_from",
+    "PRESETS", "Adam", "AdamATan2", "AdamATan2Scaled", "AdamW", "Attention", "BundledSudoku",
+    "Confidence", "ConstantSchedule", "CosineSchedule", "Eval", "Fixed", "GeneratedSudoku",
+    "Gradient", "Halting", "LastCycles", "LastUpdates", "Layout", "LearnedPositions", "Loss",
+    "ManyLatents", "Mixer", "Model", "Muon", "NoPositions", "OneLatent", "Optimizer",
+    "Positions", "PuzzleSlots", "QLearning", "Recipe", "Rope", "Schedule", "SignSGD", "Softmax",
+    "Stablemax", "SudokuCSV", "Supervision", "Task", "TokenMLP", "Train", "TwoLatents",
+    "Update", "WholeProgram", "load_recipe", "preset", "recipe_from",
 ]  # fmt: skip

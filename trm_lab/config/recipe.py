@@ -7,9 +7,9 @@ checkpoint interval are not part of a recipe.
 
 import hashlib
 import json
-from typing import Any
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from trm_lab.config.base import Setting
 from trm_lab.config.model import Model
@@ -19,7 +19,9 @@ from trm_lab.config.training import Eval, Supervision, Train
 OUTSIDE_IDENTITY: dict[str, Any] = {"seed": True, "task": {"train_csv", "test_csv"}}
 """Left out of the hash: the replicate's number and where files lie."""
 
-ADDED: dict[str, Any] = {}
+ADDED: dict[str, Any] = {
+    "train.ema_table": False,
+}
 """Settings younger than the first release, each with the one value that does what was done before.
 
 They are left out of the hash at that value, so that recipes written earlier keep their ids.  Lines
@@ -36,6 +38,14 @@ class Recipe(Setting):
     train: Train
     eval: Eval = Eval()
     seed: int = Field(default=0, ge=0, lt=2**32)
+
+    @model_validator(mode="after")
+    def _table_is_there(self) -> Self:
+        if self.train.ema_table and self.model.puzzle is None:
+            raise ValueError(
+                "train.ema_table: true averages the puzzle table, and model.puzzle: null has none"
+            )
+        return self
 
     @property
     def id(self) -> str:

@@ -89,7 +89,49 @@ class AdamW(Setting):
     eps: float = Field(default=1e-8, gt=0)
 
 
-Optimizer = Annotated[AdamATan2 | AdamW, Field(discriminator="kind"), BY_NAME]
+class AdamATan2Scaled(Setting):
+    """Adam with a scaled atan2, both corrections inside: `lr * a * atan2(m, b * sqrt(v))`.
+
+    The form of the package `adam-atan2-pytorch`, the usual substitute for the published kernel and
+    not the same function: its steps are a = 1.27, about 4/pi, times as long once warm.
+    """
+
+    kind: Literal["adam_atan2_scaled"] = "adam_atan2_scaled"
+    lr: float = Field(default=1e-4, gt=0)
+    betas: Betas = (0.9, 0.95)
+    weight_decay: float = Field(default=0.1, ge=0)
+    a: float = Field(default=1.27, gt=0)
+    """Scale of the step; 4/pi makes it lr where the moments are of one size."""
+    b: float = Field(default=1.0, gt=0)
+    """Scale of the second moment's root."""
+
+
+Adam = Annotated[AdamATan2 | AdamATan2Scaled | AdamW, Field(discriminator="kind"), BY_NAME]
+
+
+class Muon(Setting):
+    """Momentum made orthogonal for the nets' matrices (Jordan et al. 2024), torch's own (>= 2.9).
+
+    Embeddings, heads and vectors have an optimiser of their own.  A fused projection (qkv, gate and
+    up) is one matrix.  The orthogonalisation runs in bfloat16 whatever the type of the weights.
+    """
+
+    kind: Literal["muon"] = "muon"
+    lr: float = Field(default=0.02, gt=0)
+    """Learning rate of the matrices."""
+    weight_decay: float = Field(default=0.1, ge=0)
+    momentum: float = Field(default=0.95, ge=0, lt=1)
+    nesterov: bool = True
+    adjust: Literal["original", "match_rms_adamw"] = "original"
+    """Factor on lr for a matrix of A x B: sqrt(max(1, A / B)), or 0.2 sqrt(max(A, B)), with which
+    Adam's learning rates carry over (arXiv 2502.16982)."""
+    rest: Adam = AdamATan2()
+    """Optimiser of everything else, with its own learning rate."""
+
+
+Optimizer = Annotated[
+    AdamATan2 | AdamATan2Scaled | AdamW | Muon, Field(discriminator="kind"), BY_NAME
+]
 
 
 class SignSGD(Setting):
@@ -130,11 +172,19 @@ class Train(Setting):
     table_optimizer: SignSGD = SignSGD()
     """Optimiser of the puzzle table; without effect where model.puzzle is null."""
     schedule: Schedule = ConstantSchedule()
-    """Shape of both learning rates."""
+    """Shape of all learning rates."""
     ema: Annotated[float, Field(gt=0, lt=1)] | None = 0.999
     """Decay per update of the averaged weights; null for none."""
+    ema_table: bool = False
+    """Average the puzzle table too; as published only the trunk is averaged."""
     dtype: Literal["float32", "bfloat16", "float64"] = "bfloat16"
     """Type of the activations.  Parameters are float32 (float64 with float64)."""
+
+    @model_validator(mode="after")
+    def _something_is_averaged(self) -> Self:
+        if self.ema_table and self.ema is None:
+            raise ValueError("ema_table: true needs a decay; give ema, as 0.999, or leave it out")
+        return self
 
     @model_validator(mode="after")
     def _warmup_fits(self) -> Self:

@@ -4,7 +4,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from trm_lab.accounting import Account, account
 from trm_lab.atomic import replacing
 from trm_lab.config.execution import Execution
 from trm_lab.config.recipe import Recipe
+from trm_lab.core.core import Weights
 from trm_lab.core.evaluation import Outcomes, evaluate
 from trm_lab.runs import Labels, RunFolder, State, now
 from trm_lab.tasks.build import build
@@ -160,7 +161,8 @@ class _Run:
             return
         if not all(bool(p.isfinite().all()) for p in session.weights.params.values()):
             raise Diverged(f"weights are not numbers after update {update}")
-        found = _outcomes(session, session.evaluated, data.validation, self.recipe.eval.steps)
+        weights = session.evaluated
+        found = _outcomes(session, weights, data.validation, self.recipe.eval.steps)
         accuracy = [float(a) for a in found.puzzle_accuracy]
         self.write(
             {
@@ -176,7 +178,7 @@ class _Run:
         if session.best is None or accuracy[-1] > session.best["puzzle_accuracy"]:
             session.best = {"update": update, "puzzle_accuracy": accuracy[-1]}
             with replacing(self.folder.best) as temporary:
-                torch.save({"params": session.evaluated}, temporary)
+                torch.save({"params": weights.params, "table": weights.table}, temporary)
         self.checkpoint(session)
 
     def finish(self, session: Session, data: TaskData) -> None:
@@ -186,12 +188,12 @@ class _Run:
         last = _outcomes(session, session.evaluated, data.test, setting.final_steps)
         _store(self.folder.evaluation("last"), last, data.test, session.counters.update, kind)
         if setting.best and session.best is not None:
-            best, params = int(session.best["update"]), session.evaluated
+            best, weights = int(session.best["update"]), session.evaluated
             if best != session.counters.update:
                 device = session.core.device
                 content = torch.load(self.folder.best, map_location=device, weights_only=True)
-                params = content["params"]
-            found = _outcomes(session, params, data.test, setting.final_steps)
+                weights = replace(weights, **content)
+            found = _outcomes(session, weights, data.test, setting.final_steps)
             _store(self.folder.evaluation("best"), found, data.test, best, kind)
         with replacing(self.folder.weights) as temporary:
             save_file(_flat(session), temporary)
@@ -234,10 +236,10 @@ class _Run:
 
 
 def _outcomes(
-    session: Session, params: Mapping[str, Tensor], puzzles: Puzzles, steps: tuple[int, ...]
+    session: Session, weights: Weights, puzzles: Puzzles, steps: tuple[int, ...]
 ) -> Outcomes:
     return evaluate(
-        session.core, session.weights, params, puzzles.inputs, puzzles.labels,
+        session.core, weights, weights.params, puzzles.inputs, puzzles.labels,
         steps=steps, batch=EVALUATION_BATCH,
     )  # fmt: skip
 
@@ -260,12 +262,11 @@ def _store(path: Path, found: Outcomes, puzzles: Puzzles, update: int, weights: 
 
 
 def _flat(session: Session) -> dict[str, Tensor]:
-    """Name every weight for one safetensors file: raw/..., ema/..., initial/..., table."""
+    """Name every weight for one safetensors file: raw/, ema/, initial/ and the tables."""
     tensors = session.tensors()
     latents = session.recipe.model.layout.latents
     flat = {f"raw/{k}": v for k, v in tensors["params"].items()}
     flat |= {f"ema/{k}": v for k, v in (tensors["ema"] or {}).items()}
     flat |= {f"initial/{k}": v for k, v in zip(latents, tensors["initial"], strict=True)}
-    if tensors["table"] is not None:
-        flat["table"] = tensors["table"]
+    flat |= {k: tensors[k] for k in ("table", "ema_table") if tensors[k] is not None}
     return {k: v.contiguous() for k, v in flat.items()}

@@ -1,71 +1,113 @@
 """Optimisers of the trunk and of the puzzle table, schedules, averaged weights."""
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any, overload
+from collections.abc import Mapping
+from typing import Any, Protocol, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from trm_lab.config import training as settings
+from trm_lab.errors import ConfigError
+from trm_lab.training.moments import Moments, published, scaled
 
 
-class AdamATan2(torch.optim.Optimizer):
-    """Adam with atan2 in place of the division (Everett et al. 2024, arXiv 2407.05872).
+class Optimizer(Protocol):
+    """What a run asks of an optimiser: torch's interface without closures."""
 
-    The arithmetic is that of the published CUDA kernel (package `adam-atan2` 0.0.3): decoupled
-    decay first, then moments, then `p -= lr / (1 - b1^t) * atan2(m, sqrt(v) / sqrt(1 - b2^t))`.
-    The first-moment correction stands *outside* the arctangent; there is no epsilon and no scale.
-    """
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Groups of parameters, each with its learning rate `lr`."""
 
-    def __init__(
-        self,
-        params: Iterable[Tensor],
-        lr: float = 1e-4,
-        betas: tuple[float, float] = (0.9, 0.95),
-        weight_decay: float = 0.1,
-    ) -> None:
-        super().__init__(params, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
-
-    @overload
-    def step(self, closure: None = None) -> None: ...
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def step(self) -> None:
         """Apply one update to every parameter that has a gradient."""
-        assert closure is None, "AdamATan2 evaluates nothing again"
-        for group in self.param_groups:
-            lr, (b1, b2), decay = group["lr"], group["betas"], group["weight_decay"]
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                state = self.state[p]
-                if not state:
-                    state["step"] = torch.tensor(0.0)
-                    state["exp_avg"] = torch.zeros_like(p)
-                    state["exp_avg_sq"] = torch.zeros_like(p)
-                state["step"] += 1
-                t = state["step"].item()
-                m, v = state["exp_avg"], state["exp_avg_sq"]
-                p.mul_(1 - lr * decay)
-                m.lerp_(p.grad, 1 - b1)
-                v.lerp_(p.grad * p.grad, 1 - b2)
-                p.add_(torch.atan2(m, v.sqrt() / math.sqrt(1 - b2**t)), alpha=-lr / (1 - b1**t))
-        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give everything that resuming needs."""
+
+    def load_state_dict(self, content: dict[str, Any]) -> None:
+        """Take over a state."""
 
 
-def build_optimizer(setting: settings.Optimizer, params: Iterable[Tensor]) -> torch.optim.Optimizer:
-    """Build the trunk's optimiser."""
-    common: dict[str, Any] = {
-        "lr": setting.lr, "betas": setting.betas, "weight_decay": setting.weight_decay,
-    }  # fmt: skip
+class Split:
+    """Muon on the matrices of the nets and another optimiser on the rest."""
+
+    def __init__(self, matrices: Optimizer, rest: Optimizer) -> None:
+        self.parts = {"matrices": matrices, "rest": rest}
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Groups of both, matrices first."""
+        return [group for part in self.parts.values() for group in part.param_groups]
+
+    def step(self) -> None:
+        """Apply one update of both."""
+        for part in self.parts.values():
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give both states by name."""
+        return {name: part.state_dict() for name, part in self.parts.items()}
+
+    def load_state_dict(self, content: dict[str, Any]) -> None:
+        """Take over both states."""
+        for name, part in self.parts.items():
+            part.load_state_dict(content[name])
+
+
+def build_optimizer(setting: settings.Optimizer, params: Mapping[str, Tensor]) -> Optimizer:
+    """Build the trunk's optimiser over its parameters by name.
+
+    Raises:
+        ConfigError: Muon asked for, and the installed torch has none.
+    """
     match setting:
         case settings.AdamATan2():
-            return AdamATan2(params, **common)
+            return Moments(params.values(), published, **_adam(setting))
+        case settings.AdamATan2Scaled():
+            group = {**_adam(setting), "a": setting.a, "b": setting.b}
+            return Moments(params.values(), scaled, **group)
         case settings.AdamW():
-            return torch.optim.AdamW(params, eps=setting.eps, **common)
+            made: Any = torch.optim.AdamW(params.values(), eps=setting.eps, **_adam(setting))
+            return cast(Optimizer, made)
+        case settings.Muon():
+            return _muon(setting, params)
+
+
+def set_rates(optimizer: Optimizer, setting: settings.Optimizer, factor: float) -> None:
+    """Set the learning rate of every group: the setting's own times the schedule's factor."""
+    rates = [setting.lr] + ([setting.rest.lr] if isinstance(setting, settings.Muon) else [])
+    for group, lr in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = lr * factor
+
+
+def is_matrix(name: str, p: Tensor) -> bool:
+    """Say whether Muon takes a parameter: a matrix of a net, not of an embedding or a head."""
+    return name.startswith("net.") and p.ndim == 2
+
+
+def _muon(setting: settings.Muon, params: Mapping[str, Tensor]) -> Optimizer:
+    kept = getattr(torch.optim, "Muon", None)
+    if kept is None:
+        raise ConfigError(
+            f"train.optimizer: muon needs torch 2.9 or newer, this is {torch.__version__}; "
+            "upgrade torch or take adam_atan2"
+        )
+    matrices = kept(
+        [p for name, p in params.items() if is_matrix(name, p)],
+        lr=setting.lr,
+        weight_decay=setting.weight_decay,
+        momentum=setting.momentum,
+        nesterov=setting.nesterov,
+        adjust_lr_fn=setting.adjust,
+    )
+    others = {name: p for name, p in params.items() if not is_matrix(name, p)}
+    return Split(matrices, build_optimizer(setting.rest, others))
+
+
+def _adam(setting: settings.Adam) -> dict[str, Any]:
+    return {"lr": setting.lr, "betas": setting.betas, "weight_decay": setting.weight_decay}
 
 
 @torch.no_grad()

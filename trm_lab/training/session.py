@@ -4,7 +4,7 @@ A checkpoint holds all of it, so that a resumed run goes on bit for bit.  Random
 saving: they are keyed by the update counter (see `stream`).
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,14 @@ from trm_lab.core.initial import initial_weights
 from trm_lab.core.supervision import Batch, Carry, Outcome, empty_carry, refill, supervise
 from trm_lab.errors import ConfigError
 from trm_lab.parameters import Geometry
-from trm_lab.training.optimizers import average, build_optimizer, rate, sign_sgd
+from trm_lab.training.optimizers import (
+    Optimizer,
+    average,
+    build_optimizer,
+    rate,
+    set_rates,
+    sign_sgd,
+)
 from trm_lab.training.stream import Stream
 
 SUMMED = (
@@ -45,9 +52,11 @@ class Session:
     recipe: Recipe
     core: Core
     weights: Weights
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
     shadow: dict[str, Tensor] | None
     """Averaged weights, or None without averaging."""
+    shadow_table: Tensor | None
+    """Averaged puzzle table, or None where it is not averaged."""
     stream: Stream
     carry: Carry
     sums: Tensor
@@ -69,15 +78,16 @@ class Session:
         weights = initial_weights(recipe.model, geometry, recipe.seed, dtype, device)
         for p in weights.params.values():
             p.requires_grad_()
-        averaged = recipe.train.ema is not None
+        averaged, table = recipe.train.ema is not None, weights.table
         return cls(
             recipe=recipe,
             core=core,
             weights=weights,
-            optimizer=build_optimizer(recipe.train.optimizer, weights.params.values()),
+            optimizer=build_optimizer(recipe.train.optimizer, weights.params),
             shadow=(
                 {k: p.detach().clone() for k, p in weights.params.items()} if averaged else None
             ),
+            shadow_table=table.clone() if table is not None and recipe.train.ema_table else None,
             stream=stream,
             carry=empty_carry(core, weights, stream.draw(1)),
             sums=torch.zeros(len(SUMMED), dtype=torch.float64, device=device),
@@ -106,19 +116,22 @@ class Session:
                 weights.table, carry.batch.identifiers, grads[-1],
                 setting.lr * factor, setting.weight_decay,
             )  # fmt: skip
-        for group in self.optimizer.param_groups:
-            group["lr"] = train.optimizer.lr * factor
+        set_rates(self.optimizer, train.optimizer, factor)
         self.optimizer.step()
         if self.shadow is not None and train.ema is not None:
             average(self.shadow, weights.params, train.ema)
+            if self.shadow_table is not None and weights.table is not None:
+                average({"table": self.shadow_table}, {"table": weights.table}, train.ema)
         self.carry = carry
         self.counters.update = update
         self._add(outcome)
 
     @property
-    def evaluated(self) -> dict[str, Tensor]:
-        """The parameters that evaluation uses: averaged where there are any."""
-        return self.weights.params if self.shadow is None else self.shadow
+    def evaluated(self) -> Weights:
+        """The weights that evaluation uses: averaged where there are any."""
+        params = self.weights.params if self.shadow is None else self.shadow
+        table = self.weights.table if self.shadow_table is None else self.shadow_table
+        return replace(self.weights, params=params, table=table)
 
     def record(self) -> dict[str, Any]:
         """Give the means since the last record and start over."""
@@ -167,12 +180,13 @@ class Session:
             torch.save(content, temporary)
 
     def tensors(self) -> dict[str, Any]:
-        """Give all weights: trained, averaged, initial states, puzzle table."""
+        """Give all weights: trained, averaged, initial states, puzzle tables."""
         return {
             "params": {k: p.detach() for k, p in self.weights.params.items()},
             "ema": self.shadow,
             "initial": list(self.weights.initial),
             "table": self.weights.table,
+            "ema_table": self.shadow_table,
         }
 
     def restore(self, path: Path, fingerprint: str) -> None:
@@ -200,6 +214,7 @@ class Session:
             if self.weights.table is not None:
                 self.weights.table.copy_(content["table"])
         self.shadow = content["ema"]
+        self.shadow_table = content.get("ema_table")  # absent in checkpoints of the first release
         self.optimizer.load_state_dict(content["optimizer"])
         carry = content["carry"]
         self.carry = Carry(
