@@ -8,10 +8,10 @@ Torch-free.
 import math
 from typing import NamedTuple
 
+from trm_lab.config.halting import QLearning
 from trm_lab.config.layout import Update
 from trm_lab.config.model import Attention, Model
 from trm_lab.config.recipe import Recipe
-from trm_lab.config.training import QLearning
 from trm_lab.parameters import Geometry, parameters, table_shape
 
 

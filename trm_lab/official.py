@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from trm_lab.config.gradient import LastCycles, LastUpdates
+from trm_lab.config.halting import Confidence, QLearning
 from trm_lab.config.layout import Layout, ManyLatents, OneLatent, TwoLatents
 from trm_lab.config.model import (
     Attention,
@@ -22,7 +23,7 @@ from trm_lab.config.model import (
     Rope,
     TokenMLP,
 )
-from trm_lab.config.training import Confidence, QLearning, Supervision
+from trm_lab.config.supervision import Supervision
 from trm_lab.core.core import Weights
 from trm_lab.errors import ConfigError
 from trm_lab.parameters import Geometry, parameters

@@ -23,8 +23,8 @@ import torch
 from trm_lab import official
 from trm_lab.config.layout import Layout, ManyLatents, OneLatent, TwoLatents
 from trm_lab.config.model import Rope, TokenMLP
+from trm_lab.config.supervision import Stablemax
 from trm_lab.config.training import AdamATan2 as AdamATan2Setting
-from trm_lab.config.training import Stablemax
 from trm_lab.core.core import Core, Weights
 from trm_lab.core.losses import cell_losses
 from trm_lab.core.nets import apply_net, rope_tables

@@ -6,9 +6,11 @@ import pytest
 from tests.study.tiny import DEEP, SHALLOW, study
 from trm_lab.config.execution import Execution, Local, Sweep
 from trm_lab.config.gradient import LastUpdates, WholeProgram
+from trm_lab.config.halting import Confidence, Fixed
 from trm_lab.config.model import Attention
 from trm_lab.config.source import parse_yaml
-from trm_lab.config.training import AdamATan2, AdamW, Confidence, Fixed, Stablemax
+from trm_lab.config.supervision import Stablemax
+from trm_lab.config.training import AdamATan2, AdamW
 from trm_lab.errors import ConfigError
 from trm_lab.study.matrix import Matrix, expand_study
 from trm_lab.study.plan import make_plan

@@ -1,6 +1,7 @@
 """Settings: what a run is, as frozen data.  Nothing here imports torch."""
 
 from trm_lab.config.gradient import Gradient, LastCycles, LastUpdates, WholeProgram
+from trm_lab.config.halting import Confidence, Fixed, Halting, QLearning
 from trm_lab.config.layout import Layout, ManyLatents, OneLatent, TwoLatents, Update
 from trm_lab.config.model import (
     Attention,
@@ -15,27 +16,20 @@ from trm_lab.config.model import (
 )
 from trm_lab.config.presets import PRESETS, load_recipe, preset, recipe_from
 from trm_lab.config.recipe import Recipe
+from trm_lab.config.supervision import Loss, Softmax, Stablemax, Supervision
 from trm_lab.config.task import BundledSudoku, GeneratedSudoku, SudokuCSV, Task
 from trm_lab.config.training import (
     Adam,
     AdamATan2,
     AdamATan2Scaled,
     AdamW,
-    Confidence,
     ConstantSchedule,
     CosineSchedule,
     Eval,
-    Fixed,
-    Halting,
-    Loss,
     Muon,
     Optimizer,
-    QLearning,
     Schedule,
     SignSGD,
-    Softmax,
-    Stablemax,
-    Supervision,
     Train,
 )
 

@@ -4,9 +4,9 @@ A setting is data.  Unknown keys, wrong types and out-of-range values are errors
 in at run time.  Values that *act* on tensors are dispatched from the modules that own torch.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class Setting(BaseModel):
@@ -23,3 +23,5 @@ def _kind_from_name(value: Any) -> Any:
 
 BY_NAME = BeforeValidator(_kind_from_name)
 """Lets a union member without further settings be written as its bare name: `halting: fixed`."""
+
+Fraction = Annotated[float, Field(ge=0, le=1)]

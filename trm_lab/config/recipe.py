@@ -13,8 +13,9 @@ from pydantic import Field, model_validator
 
 from trm_lab.config.base import Setting
 from trm_lab.config.model import Model
+from trm_lab.config.supervision import Supervision
 from trm_lab.config.task import Task
-from trm_lab.config.training import Eval, Supervision, Train
+from trm_lab.config.training import Eval, Train
 
 OUTSIDE_IDENTITY: dict[str, Any] = {"seed": True, "task": {"train_csv", "test_csv"}}
 """Left out of the hash: the replicate's number and where files lie."""

@@ -1,70 +1,14 @@
-"""Supervision, optimisation and evaluation as data."""
+"""Optimisation and evaluation as data."""
 
 import itertools
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trm_lab.config.base import BY_NAME, Setting
+from trm_lab.config.base import BY_NAME, Fraction, Setting
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
 Betas = Annotated[tuple[Fraction, Fraction], Field(strict=False)]
 """Strict elsewhere, but YAML has lists and no tuples."""
-
-
-class Fixed(Setting):
-    """Every puzzle gets all N_sup supervision steps; the halting head learns nothing."""
-
-    kind: Literal["fixed"] = "fixed"
-
-
-class Confidence(Setting):
-    """Stop when the head says "solved": BCE on exact correctness, halt at logit > 0 (TRM)."""
-
-    kind: Literal["confidence"] = "confidence"
-
-
-class QLearning(Setting):
-    """Stop when halting is worth more than going on (HRM, section 2.4).
-
-    The value of going on is learned from an extra forward pass, which doubles the forward cost.
-    """
-
-    kind: Literal["q_learning"] = "q_learning"
-
-
-Halting = Annotated[Fixed | Confidence | QLearning, Field(discriminator="kind"), BY_NAME]
-
-
-class Stablemax(Setting):
-    """Cross-entropy over s(v) = v + 1 for v >= 0, else 1 / (1 - v) (arXiv 2501.04697)."""
-
-    kind: Literal["stablemax"] = "stablemax"
-    dtype: Literal["float64", "float32"] = "float64"
-    """float64 as published; float32 is the same function in a form whose gradient is finite."""
-
-
-class Softmax(Setting):
-    """Ordinary cross-entropy."""
-
-    kind: Literal["softmax"] = "softmax"
-    dtype: Literal["float64", "float32"] = "float32"
-
-
-Loss = Annotated[Stablemax | Softmax, Field(discriminator="kind"), BY_NAME]
-
-
-class Supervision(Setting):
-    """Deep supervision: one supervision step per optimiser update, halted slots are refilled."""
-
-    N_sup: int = Field(default=16, ge=1, le=4096)
-    """Supervision steps per puzzle, at most."""
-    halting: Halting = Confidence()
-    exploration: Fraction = 0.1
-    """Chance, per slot and step, of a minimum number of steps drawn from 2..N_sup."""
-    halt_weight: float = Field(default=0.5, ge=0)
-    """Weight of the halting losses."""
-    loss: Loss = Stablemax()
 
 
 class AdamATan2(Setting):

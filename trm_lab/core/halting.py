@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from trm_lab.config.training import Confidence, Fixed, Halting, QLearning
+from trm_lab.config.halting import Confidence, Fixed, Halting, QLearning
 
 HALT, CONTINUE = 0, 1
 """Columns of the head."""

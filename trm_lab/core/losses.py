@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from trm_lab.config.training import Loss, Softmax, Stablemax
+from trm_lab.config.supervision import Loss, Softmax, Stablemax
 
 IGNORED = -100
 """Label of a cell that is neither trained nor scored."""

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from trm_lab.config.training import Supervision
+from trm_lab.config.supervision import Supervision
 from trm_lab.core.core import Core, Weights
 from trm_lab.core.halting import HALT, continue_value, halting_losses, release
 from trm_lab.core.losses import IGNORED, puzzle_losses, score
