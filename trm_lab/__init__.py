@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from trm_lab.config import Recipe as Recipe
     from trm_lab.config import preset as preset
     from trm_lab.config.execution import Execution as Execution
+    from trm_lab.config.test_time import Rollouts as Rollouts
     from trm_lab.results import open_results as open_results
     from trm_lab.training import train as train
+    from trm_lab.training.test_time import evaluate_run as evaluate_run
 
 _HOME = {
     "PRESETS": "trm_lab.config",
@@ -23,6 +25,8 @@ _HOME = {
     "preset": "trm_lab.config",
     "open_results": "trm_lab.results",
     "Execution": "trm_lab.config.execution",
+    "Rollouts": "trm_lab.config.test_time",
+    "evaluate_run": "trm_lab.training.test_time",
     "train": "trm_lab.training",
 }
 __all__ = [*_HOME, "__version__"]

@@ -16,7 +16,7 @@ from tests.study.tiny import HERE, local, write_files
 HEAVY = ("torch", "optuna", "xarray", "submitit", "matplotlib", "pandas", "scipy")
 VERBS = {
     "demo", "validate", "plan", "run", "status", "collect", "fit", "report", "presets", "train",
-    "verify", "data",
+    "eval", "verify", "data",
 }  # fmt: skip
 
 

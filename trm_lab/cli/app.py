@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import trm_lab
-from trm_lab.cli import data, parity, studies
+from trm_lab.cli import data, evaluate, parity, studies
 
 app = typer.Typer(
     name="trm-lab",
@@ -129,6 +129,38 @@ def train(
 ) -> None:
     """Train one recipe by hand; again resumes."""
     raise typer.Exit(studies.train(recipe, out, device, threads))
+
+
+@app.command("eval")
+def evaluate_(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    steps: Annotated[str, typer.Option(help="Supervision steps, rising.")] = "1,2,4,8,16",
+    rollouts: Annotated[str, typer.Option(help="Rollouts of every puzzle, rising.")] = "1",
+    noise: Annotated[float, typer.Option(help="Std of the noise added to the latents.")] = 0.0,
+    relative: Annotated[bool, typer.Option("--relative", help="Noise in units of rms.")] = False,
+    restarts: Annotated[bool, typer.Option("--restarts", help="Random initial states.")] = False,
+    select: Annotated[
+        str, typer.Option(help="How an answer is chosen.")
+    ] = "head,residual,vote,oracle",
+    set_: Annotated[str, typer.Option("--set", help="test or validation.")] = "test",
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first puzzles.")] = None,
+    weights: Annotated[str, typer.Option(help="last, best or raw.")] = "last",
+    n: Annotated[int | None, typer.Option("--n", help="Latent updates per cycle.")] = None,
+    T: Annotated[int | None, typer.Option("--T", help="Cycles per supervision step.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of noise and restarts.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    figure: Annotated[bool, typer.Option("--figure", help="Draw the curves too.")] = False,
+    json: Json = False,
+) -> None:
+    """Evaluate a run at other depths (steps) and breadths (rollouts)."""
+    options = {"noise": noise, "relative": relative, "restarts": restarts, "n": n, "T": T}
+    evaluate.evaluate(
+        run, options | {"seed": seed},
+        {"steps": steps, "rollouts": rollouts, "select": select},
+        weights=weights, split=set_, limit=limit, device=device, threads=threads, figure=figure,
+        json=json,
+    )  # fmt: skip
 
 
 @app.command()

@@ -1,0 +1,71 @@
+"""`trm-lab eval`: a table, a file, a figure; errors with code 2."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import xarray as xr
+
+from tests.cli.conftest import TrmLab
+from tests.training.tiny_run import EXECUTION, tiny_recipe
+from trm_lab.training import train
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("eval") / "run"
+    train(tiny_recipe(), path, execution=EXECUTION)
+    return path
+
+
+def test_a_grid_is_printed_and_saved(run: Path, trm_lab: TrmLab) -> None:
+    done = trm_lab("eval", run, "--steps", "1,4", "--rollouts", "1,2,4", "--noise", "0.2",
+                   "--select", "head,vote", "--figure")  # fmt: skip
+    assert (done.code, done.err) == (0, "")
+    lines = [re.split(r" {2,}", line) for line in done.out.splitlines()]
+    assert lines[0] == ["steps", "rollouts", "FLOP/puzzle", "head", "vote"]
+    assert [line[:2] for line in lines[1:7]] == [
+        [s, k] for s in ("1", "4") for k in ("1", "2", "4")
+    ]
+    written = [Path(line[0].removeprefix("wrote ")) for line in lines[7:]]
+    assert [path.suffix for path in written] == [".nc", ".pdf", ".svg", ".png"]
+    assert all(path.parent == run / "evaluation" for path in written)
+    with xr.open_dataset(written[0]) as grid:
+        assert dict(grid.sizes)["rollout"] == 4
+
+
+def test_json_holds_the_rows_and_what_was_asked(run: Path, trm_lab: TrmLab) -> None:
+    done = trm_lab("eval", run, "--steps", "2", "--rollouts", "1,3", "--restarts", "--set",
+                   "validation", "--limit", 4, "--weights", "raw", "--T", 1, "--json")  # fmt: skip
+    found = json.loads(done.out)
+    assert [row["rollouts"] for row in found["rows"]] == [1, 3]
+    assert (found["puzzles"], found["split"], found["weights"]) == (4, "validation", "raw")
+    assert (found["T"], found["restarts"], found["noise"]) == (1, 1, 0)
+    assert Path(found["file"]).exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--steps", "4,1"), "eval: steps must rise, not [4, 1]"),
+        (("--rollouts", "1;2"), "--rollouts: expected whole numbers with commas between"),
+        (("--rollouts", "4"), "4 rollouts without noise or restarts are all the same"),
+        (("--select", "head,voting"), "'voting' is not one of head, residual, vote, oracle"),
+        (("--weights", "ema"), "'ema' is not one of last, best, raw"),
+        (("--set", "train"), "'train' is not one of test, validation"),
+        (("--noise", "-1"), "noise: input should be greater than or equal to 0"),
+    ],
+)
+def test_errors_say_what_is_wrong(
+    run: Path, trm_lab: TrmLab, arguments: tuple[str, ...], message: str
+) -> None:
+    done = trm_lab("eval", run, *arguments)
+    assert done.code == 2
+    assert message in done.err
+
+
+def test_a_folder_without_a_run_is_an_error(tmp_path: Path, trm_lab: TrmLab) -> None:
+    done = trm_lab("eval", tmp_path)
+    assert done.code == 2
+    assert f"{tmp_path}: no run folder" in done.err

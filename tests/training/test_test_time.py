@@ -1,0 +1,156 @@
+"""A run evaluated on a grid: one file, every cell with its cost."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from tests.training.tiny_run import EXECUTION, tiny_recipe
+from trm_lab import Rollouts, evaluate_run, train
+from trm_lab.accounting import account
+from trm_lab.config.source import Source
+from trm_lab.config.test_time import SELECTORS, Subject
+from trm_lab.config.validate import validate
+from trm_lab.core.selection import choose, pick
+from trm_lab.errors import ConfigError
+from trm_lab.plots import rollouts as figure
+from trm_lab.results.grid import rows
+
+RECIPE = tiny_recipe(train={"updates": 120, "ema_table": True})
+GRID = Rollouts(steps=(1, 3, 6), rollouts=(1, 2, 8), noise=0.5)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("test time") / "run"
+    train(RECIPE, path, execution=EXECUTION.model_copy(update={"checkpoint_seconds": 60.0}))
+    return path
+
+
+def test_the_file_holds_the_whole_grid(run: Path) -> None:
+    found = evaluate_run(run, GRID, execution=EXECUTION)
+    with xr.open_dataset(found.path) as stored:
+        assert stored.identical(found.grid)
+    grid = found.grid
+    assert dict(grid.sizes) == {
+        "selector": 4,
+        "rollouts": 3,
+        "steps": 3,
+        "puzzle": 10,
+        "rollout": 8,
+    }
+    assert grid["selector"].values.tolist() == list(SELECTORS)
+    assert found.path.parent == run / "evaluation"
+    for name, value in (("recipe_id", RECIPE.id), ("weights", "last"), ("noise", 0.5),
+                        ("seed", 0), ("puzzles", 10), ("N_sup", 3)):  # fmt: skip
+        assert grid.attrs[name] == value
+    step = account(RECIPE).eval_flops
+    assert grid["flops"].values.tolist() == [[step * K * s for s in (1, 3, 6)] for K in (1, 2, 8)]
+    assert grid.attrs["total_flops"] == step * 8 * 6 * 10
+    assert np.array_equal(grid["puzzle_accuracy"], grid["chosen_solved"].mean("puzzle"))
+    assert len(rows(grid)) == 9
+    assert rows(grid)[4]["flops"] == step * 3 * 2
+
+
+def test_a_plain_rollout_is_what_training_recorded(run: Path) -> None:
+    for which in ("last", "best"):
+        found = evaluate_run(
+            run, Rollouts(steps=(1, 2, 3)), Subject(weights=which), execution=EXECUTION
+        )
+        with np.load(run / "evaluation" / f"{which}.npz") as recorded:
+            assert np.array_equal(found.grid["solved"][:, 0], recorded["solved"])
+            np.testing.assert_allclose(
+                found.grid["halt_logit"][:, 0], recorded["halt_logit"], rtol=1e-4
+            )
+
+
+def test_noise_never_lowers_oracle_accuracy(run: Path) -> None:
+    grid = evaluate_run(run, GRID, execution=EXECUTION).grid
+    oracle = grid["puzzle_accuracy"].sel(selector="oracle")
+    assert (oracle.diff("rollouts") >= 0).all()
+    one = grid["puzzle_accuracy"].sel(rollouts=1)
+    assert (one == one.isel(selector=0)).all()
+    assert (grid["puzzle_accuracy"] <= oracle).all()
+
+
+def test_subsets_weights_and_costs_follow_what_is_asked(run: Path) -> None:
+    few = evaluate_run(
+        run, Rollouts(steps=(2,), select=("vote",), T=1, n=1),
+        Subject(split="validation", limit=3, weights="raw"), execution=EXECUTION,
+    )  # fmt: skip
+    assert dict(few.grid.sizes)["puzzle"] == 3
+    shallow = tiny_recipe(model={"T": 1, "n": 1})
+    assert few.grid["flops"].values.tolist() == [[2 * account(shallow).eval_flops]]
+    assert few.path.name.startswith("rollouts-validation-raw-")
+    last = evaluate_run(
+        run, Rollouts(steps=(2,), T=1, n=1), Subject(split="validation", limit=3),
+        execution=EXECUTION,
+    )  # fmt: skip
+    assert not np.allclose(few.grid["halt_logit"], last.grid["halt_logit"])
+
+
+def test_equal_settings_give_equal_numbers(run: Path) -> None:
+    first = evaluate_run(run, GRID, execution=EXECUTION)
+    again = evaluate_run(run, GRID, execution=EXECUTION, batch=5)
+    assert again.path == first.path
+    assert np.array_equal(again.grid["same_answer"], first.grid["same_answer"])
+    np.testing.assert_allclose(again.grid["halt_logit"], first.grid["halt_logit"], rtol=1e-3)
+
+
+def test_errors_say_what_to_do(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no run folder: it holds no recipe\.yaml"):
+        evaluate_run(tmp_path, GRID)
+    with pytest.raises(ConfigError, match="2 rollouts without noise or restarts are all the same"):
+        evaluate_run(run, Rollouts(rollouts=(2,)))
+    (tmp_path / "recipe.yaml").write_text((run / "recipe.yaml").read_text())
+    with pytest.raises(ConfigError, match="no weights yet, the run is waiting"):
+        evaluate_run(tmp_path, GRID)
+    (tmp_path / "weights.safetensors").write_bytes(b"half a file")
+    with pytest.raises(ConfigError, match=r"weights\.safetensors: damaged"):
+        evaluate_run(tmp_path, GRID)
+    (tmp_path / "weights.safetensors").write_bytes((run / "weights.safetensors").read_bytes())
+    with pytest.raises(ConfigError, match=r"best\.pt: no best weights; use last or raw"):
+        evaluate_run(tmp_path, GRID, Subject(weights="best"))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"steps": [2, 1]}, r"steps must rise, not \[2, 1\]"),
+        ({"rollouts": [1, 1]}, r"rollouts must rise, not \[1, 1\]"),
+        ({"select": ["vote", "vote"]}, "select names a selector twice"),
+        ({"relative": True}, "relative noise needs noise above 0"),
+        ({"noise": -1.0}, "noise: input should be greater than or equal to 0"),
+        ({"select": ["votes"]}, "did you mean vote"),
+        ({"rolouts": [1]}, "did you mean rollouts"),
+    ],
+)
+def test_a_grid_is_checked(given: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        validate(Rollouts, Source(given, "eval"))
+
+
+def test_the_figure_draws_the_numbers_of_the_file(run: Path) -> None:
+    grid = evaluate_run(run, GRID, execution=EXECUTION).grid
+    fig = figure.panels(grid)
+    axes = [ax for ax in fig.axes if ax.lines]
+    assert [ax.get_title("left") for ax in axes] == ["1 step", "3 steps", "6 steps"]
+    for ax, steps in zip(axes, (1, 3, 6), strict=True):
+        for line, selector in zip(ax.lines, SELECTORS, strict=True):
+            expected = 100 * grid["puzzle_accuracy"].sel(selector=selector, steps=steps)
+            assert line.get_xdata().tolist() == [1, 2, 8]
+            np.testing.assert_allclose(line.get_ydata(), expected)
+    assert "noise 0.5" in figure.caption(grid)
+
+
+def test_selection_of_the_file_can_be_redone_from_its_rollouts(run: Path) -> None:
+    """What is stored per rollout is enough to choose again."""
+    from trm_lab.core.selection import Trials
+
+    grid = evaluate_run(run, GRID, execution=EXECUTION).grid
+    names = ("solved", "solved", "halt_logit", "residual", "same_answer")
+    trials = Trials(grid["steps"].values, *(grid[name].values for name in names))
+    for selector in ("head", "residual", "vote"):
+        picked = pick(trials.solved, choose(selector, trials, 8))
+        assert np.array_equal(grid["chosen_solved"].sel(selector=selector, rollouts=8), picked)

@@ -1,0 +1,135 @@
+"""Rollouts: many runs of one trained model on every puzzle, each perturbed in its own way.
+
+All rollouts of a puzzle run side by side as one batch; a supervision step is the model's own, from
+latents that noise was added to.  Shapes: P puzzles, R rollouts, B puzzles of a batch, S recorded
+steps, D width.
+"""
+
+from hashlib import sha256
+
+import numpy as np
+import torch
+from jaxtyping import Int, Integer
+from torch import Tensor
+
+from trm_lab.config.test_time import Rollouts
+from trm_lab.core.core import Core, Weights
+from trm_lab.core.halting import HALT
+from trm_lab.core.initial import keyed
+from trm_lab.core.losses import score
+from trm_lab.core.noise import derive, normal
+from trm_lab.core.recursion import Latents
+from trm_lab.core.selection import Trials
+
+RESTART = 0
+"""Stands for the start among the steps, which count from 1, in the key of a draw."""
+
+
+@torch.no_grad()
+def roll_out(
+    core: Core,
+    weights: Weights,
+    inputs: Integer[np.ndarray, "P L"],
+    labels: Integer[np.ndarray, "P L"],
+    setting: Rollouts,
+    *,
+    batch: int = 128,
+) -> Trials:
+    """Run every rollout of every puzzle and record it after each of the given steps.
+
+    Rollout 0 is plain, as `evaluate` would do it.  Noise and restarts are keyed by (seed, tokens of
+    the puzzle, rollout, step, latent): they depend neither on the batch size, nor on the order or
+    choice of puzzles, nor on the other rollouts.  `batch` is the number of states run at a time.
+    """
+    R = setting.rollouts[-1]
+    at_once = max(1, batch // R)
+    chunks = []
+    for at in range(0, len(inputs), at_once):
+        part = slice(at, at + at_once)
+        chunks.append(_roll_out(core, weights, inputs[part], labels[part], setting, R))
+    solved, cells, halt, residual, same = (np.concatenate(c) for c in zip(*chunks, strict=True))
+    return Trials(
+        np.array(setting.steps, dtype=np.int32), solved > 0.5, cells, halt, residual,
+        same.astype(np.int16),
+    )  # fmt: skip
+
+
+def _roll_out(
+    core: Core,
+    weights: Weights,
+    inputs: Integer[np.ndarray, "B L"],
+    labels: Integer[np.ndarray, "B L"],
+    setting: Rollouts,
+    R: int,
+) -> list[np.ndarray]:
+    device, B = core.device, len(inputs)
+    tokens = torch.as_tensor(np.repeat(inputs.astype(np.int32), R, axis=0), device=device)
+    target = torch.as_tensor(np.repeat(labels.astype(np.int64), R, axis=0), device=device)
+    rows = weights.rows(torch.zeros(B * R, dtype=torch.int64, device=device))
+    keys = puzzle_keys(inputs, setting.seed, R).to(device)
+    perturbed = (torch.arange(R, device=device) > 0).repeat(B)
+    z = core.start(weights, B * R)
+    if setting.restarts:
+        z = _replace(z, perturbed, _draws(keys, RESTART, z))
+    recorded = []
+    for step in range(1, setting.steps[-1] + 1):
+        before = z[core.model.layout.answer]
+        if setting.noise:
+            noise = _draws(keys, step, z)
+            z = _replace(z, perturbed, _noisy(z, noise, setting.noise, setting.relative))
+        z, logits, halt = core.step(weights.params, z, tokens, rows, n=setting.n, T=setting.T)
+        if step in setting.steps:
+            residual = relative_change(before, z[core.model.layout.answer])
+            same = _same(logits.argmax(-1).view(B, R, -1))
+            values = (*score(logits, target), halt[..., HALT], residual, same)
+            recorded.append([value.float().reshape(B, R) for value in values])
+    return [torch.stack(v, dim=-1).cpu().numpy() for v in zip(*recorded, strict=True)]
+
+
+def puzzle_keys(inputs: Integer[np.ndarray, "B L"], seed: int, R: int) -> Int[Tensor, " B*R"]:
+    """Give the key of every rollout of every puzzle, from the puzzle's tokens."""
+    words = keyed(seed, "rollouts").integers(-(2**63), 2**63 - 1, 1, dtype=np.int64)
+    digests = [sha256(row.astype("<i4").tobytes()).digest()[:8] for row in inputs]
+    puzzles = torch.from_numpy(
+        np.frombuffer(b"".join(digests), dtype="<i8").astype(np.int64) ^ words
+    )
+    return derive(puzzles.repeat_interleave(R), torch.arange(R).repeat(len(inputs)))
+
+
+def relative_change(old: Tensor, new: Tensor) -> Tensor:
+    """Give |new - old| / |new| of each state, over positions and channels, in float32 or wider."""
+    wide = torch.promote_types(new.dtype, torch.float32)
+    out = new.to(wide).flatten(1)
+    difference = out - old.to(wide).flatten(1)
+    norm = torch.linalg.vector_norm
+    change: Tensor = norm(difference, dim=-1) / norm(out, dim=-1)
+    return change
+
+
+def _draws(keys: Int[Tensor, " B*R"], step: int, z: Latents) -> Latents:
+    """Draw standard normals of the latents' shapes."""
+    at = derive(keys, step)
+    return tuple(
+        normal(derive(at, index), latent[0].numel()).view_as(latent).to(latent.dtype)
+        for index, latent in enumerate(z)
+    )
+
+
+def _noisy(z: Latents, noise: Latents, scale: float, relative: bool) -> Latents:
+    def size(latent: Tensor) -> Tensor | float:
+        return latent.square().mean((-2, -1), keepdim=True).sqrt() if relative else 1.0
+
+    return tuple(a + scale * size(a) * e for a, e in zip(z, noise, strict=True))
+
+
+def _replace(z: Latents, where: Tensor, other: Latents) -> Latents:
+    mask = where.view(-1, 1, 1)
+    return tuple(torch.where(mask, b, a) for a, b in zip(z, other, strict=True))
+
+
+def _same(answers: Int[Tensor, "B R L"]) -> Int[Tensor, "B R"]:
+    """Give the lowest rollout with the same answer."""
+    equal = torch.stack(
+        [(answers == answers[:, r : r + 1]).all(-1) for r in range(answers.shape[1])], dim=-1
+    )
+    return equal.to(torch.uint8).argmax(-1)

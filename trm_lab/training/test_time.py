@@ -1,0 +1,117 @@
+"""Evaluates a finished run at other depths and breadths than it was trained with."""
+
+import time
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+import trm_lab
+from trm_lab.accounting import flops
+from trm_lab.config.execution import Execution
+from trm_lab.config.recipe import Recipe
+from trm_lab.config.test_time import Rollouts, Subject
+from trm_lab.core.core import Core
+from trm_lab.core.rollouts import roll_out
+from trm_lab.errors import ConfigError
+from trm_lab.parameters import Geometry
+from trm_lab.results.files import write_netcdf
+from trm_lab.results.grid import grid_dataset
+from trm_lab.runs import RunFolder, now
+from trm_lab.tasks.build import build
+from trm_lab.training.environment import prepare
+from trm_lab.training.stored import stored_weights
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A grid and the file it was written to."""
+
+    grid: xr.Dataset
+    path: Path
+
+
+def evaluate_run(
+    run_dir: Path | str,
+    setting: Rollouts,
+    subject: Subject = Subject(),  # noqa: B008  # frozen
+    *,
+    execution: Execution | None = None,
+    cache: Path | None = None,
+    batch: int = 128,
+) -> Evaluated:
+    """Evaluate a run on a grid of steps and rollouts, in one pass, and save it beside the run.
+
+    The largest number of rollouts is run to the largest number of steps; smaller K are its first K
+    rollouts and fewer steps its earlier ones.  The file is
+    `evaluation/rollouts-<split>-<weights>-<8 hex of the setting>.nc`; equal settings write it anew.
+
+    Raises:
+        ConfigError: no run there, no such weights, or rollouts that would all be the same.
+    """
+    folder = RunFolder(run_dir)
+    if not folder.recipe_file.exists():
+        raise ConfigError(f"{folder.path}: no run folder: it holds no {folder.recipe_file.name}")
+    recipe = folder.recipe()
+    if setting.rollouts[-1] > 1 and not setting.perturbed:
+        raise ConfigError(
+            f"rollouts: {setting.rollouts[-1]} rollouts without noise or restarts are all the "
+            "same; give noise above 0, or restarts"
+        )
+    device = prepare(execution or Execution())
+    core = Core(recipe.model, Geometry.of(recipe.task), getattr(torch, recipe.train.dtype), device)
+    found = stored_weights(folder, core, subject.weights)
+    data = build(recipe.task, cache)
+    status = folder.status() or {}
+    recorded = (status.get("data") or {}).get("fingerprint")
+    if recorded not in (None, data.fingerprint):
+        raise ConfigError(
+            f"{folder.path}: trained on data {recorded}, the task now gives {data.fingerprint}"
+        )
+    puzzles = getattr(data, subject.split)
+    puzzles = puzzles.select(np.arange(len(puzzles))[: subject.limit])
+    began = time.perf_counter()
+    trials = roll_out(core, found, puzzles.inputs, puzzles.labels, setting, batch=batch)
+    seconds = time.perf_counter() - began
+    step = step_flops(recipe, setting)
+    facts = {name: getattr(puzzles, name) for name in ("signature", "clues", "guesses")}
+    attrs: dict[str, Any] = {
+        "title": "Depth x breadth at test time",
+        "recipe_id": recipe.id,
+        "run_seed": recipe.seed,
+        "run": str(folder.path),
+        "weights": subject.weights,
+        "split": subject.split,
+        "puzzles": len(puzzles),
+        "N_sup": recipe.supervision.N_sup,
+        "data_fingerprint": data.fingerprint,
+        "n": setting.n or recipe.model.n,
+        "T": setting.T or recipe.model.T,
+        "noise": setting.noise,
+        "relative": int(setting.relative),
+        "restarts": int(setting.restarts),
+        "seed": setting.seed,
+        "step_flops": float(step),
+        "total_flops": float(step) * setting.steps[-1] * setting.rollouts[-1] * len(puzzles),
+        "seconds": seconds,
+        "device": str(device),
+        "trm_lab_version": trm_lab.__version__,
+        "created_utc": now(),
+    }
+    grid = grid_dataset(trials, setting.select, setting.rollouts, step, facts, attrs)
+    mark = sha256(f"{setting.model_dump_json()} {subject.limit}".encode()).hexdigest()[:8]
+    name = f"rollouts-{subject.split}-{subject.weights}-{mark}.nc"
+    path = folder.path / "evaluation" / name
+    write_netcdf(grid, path)
+    return Evaluated(grid, path)
+
+
+def step_flops(recipe: Recipe, setting: Rollouts) -> int:
+    """Count the FLOPs of one supervision step of one puzzle, at the setting's n and T."""
+    changes = {k: v for k, v in (("n", setting.n), ("T", setting.T)) if v is not None}
+    model = recipe.model.model_copy(update=changes)
+    return flops(model, Geometry.of(recipe.task), look_ahead=False).forward
