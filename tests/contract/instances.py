@@ -26,6 +26,7 @@ from trm_lab.config import (
     Loss,
     ManyLatents,
     Mixer,
+    MultiSudoku,
     Muon,
     NoPositions,
     OneLatent,
@@ -86,6 +87,8 @@ SCHEDULES = (
 TASKS = (
     GeneratedSudoku(size=4, clues=8, train=12, validation=4, test=6),
     GeneratedSudoku(size=6, clues=20, train=6, validation=2, test=2, augment=False, data_seed=3),
+    MultiSudoku(train=12, validation=4, test=6),
+    MultiSudoku(size=6, fewest=3, most=5, train=3, validation=2, test=2, augment=False),
     BundledSudoku(validation=7),
     SudokuCSV(name="few", train_csv="train.csv", test_csv="test.csv", validation=3, test=4),
 )

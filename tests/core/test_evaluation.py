@@ -8,6 +8,7 @@ from tests.contract.tiny import GEOMETRY, tiny_batch, tiny_model, tiny_weights
 from trm_lab.config import Attention, Mixer, TokenMLP
 from trm_lab.core.core import Core, Weights
 from trm_lab.core.evaluation import Outcomes, evaluate
+from trm_lab.core.losses import score, solution
 
 P = 9
 MIXERS = [Attention(heads=1), TokenMLP()]
@@ -105,3 +106,17 @@ def test_means_are_over_puzzles() -> None:
     assert found.puzzle_accuracy.tolist() == [np.mean(found.solved[:, k]) for k in range(3)]
     expected = [np.mean(found.cell_accuracy[:, k].astype(float)) for k in range(3)]
     assert found.mean_cell_accuracy.tolist() == pytest.approx(expected, rel=1e-12)
+
+
+def test_any_of_several_solutions_is_right() -> None:
+    """Three puzzles of two cells: the second solution, neither, the first repeated."""
+    logits = torch.eye(4)[torch.tensor([[1, 2], [3, 3], [0, 1]])]
+    solutions = torch.tensor([[[2, 1], [1, 2]], [[3, 0], [1, 0]], [[0, 1], [0, 1]]])
+    solved, share = score(logits, solutions)
+    assert solved.tolist() == [True, False, True]
+    assert share.tolist() == [1.0, 0.5, 1.0]
+    assert solution(logits, solutions).tolist() == [1, -1, 0]
+    assert solution(logits, solutions[:, 0]).tolist() == [-1, -1, 0]
+    one, cells = score(logits, solutions[:, 0])
+    assert one.tolist() == [False, False, True]
+    assert cells.tolist() == [0.0, 0.5, 1.0]

@@ -19,6 +19,7 @@ def trials(halt: list[float], residual: list[float], same: list[int], solved: li
     return Trials(
         np.array([1]), right, np.where(right, 1.0, 0.5).astype(np.float32),
         shaped(halt, np.float32), shaped(residual, np.float32), shaped(same, np.int16),
+        np.where(right, 0, -1),
     )  # fmt: skip
 
 
@@ -60,7 +61,15 @@ def test_no_selector_beats_the_oracle_and_the_oracle_never_loses_by_more_rollout
     shape = (6, 8, 3)
     cells = rng.integers(0, 5, shape) / 4
     same = np.minimum(rng.integers(0, 8, shape), np.arange(8)[:, None])
-    found = Trials(np.arange(3), cells == 1, cells, rng.normal(size=shape), rng.random(shape), same)
+    found = Trials(
+        np.arange(3),
+        cells == 1,
+        cells,
+        rng.normal(size=shape),
+        rng.random(shape),
+        same,
+        np.where(cells == 1, 0, -1),
+    )
     best = np.zeros(3)
     for K in range(1, 9):
         accuracy = {s: pick(found.solved, choose(s, found, K)).mean(0) for s in SELECTORS}

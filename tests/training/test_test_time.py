@@ -150,7 +150,43 @@ def test_selection_of_the_file_can_be_redone_from_its_rollouts(run: Path) -> Non
 
     grid = evaluate_run(run, GRID, execution=EXECUTION).grid
     names = ("solved", "solved", "halt_logit", "residual", "same_answer")
-    trials = Trials(grid["steps"].values, *(grid[name].values for name in names))
+    columns = [grid[name].values for name in names]
+    trials = Trials(grid["steps"].values, *columns, solution=columns[0])
     for selector in ("head", "residual", "vote"):
         picked = pick(trials.solved, choose(selector, trials, 8))
         assert np.array_equal(grid["chosen_solved"].sel(selector=selector, rollouts=8), picked)
+
+
+def test_rollouts_are_measured_against_the_exact_set() -> None:
+    """Two puzzles of 2 and 3 solutions, four rollouts, by hand."""
+    from trm_lab.core.selection import Trials
+    from trm_lab.results.grid import set_measures
+
+    which = np.array([[0, 0, 1, -1], [-1, -1, 2, 2]])[:, :, None]
+    solved = which >= 0
+    trials = Trials(np.array([4]), solved, solved * 1.0, which * 1.0, which * 1.0, which * 0, which)
+    four, two = (set_measures(trials, np.array([2, 3]), K) for K in (4, 2))
+    assert four["coverage"].tolist() == [pytest.approx((2 / 2 + 1 / 3) / 2)]
+    assert four["precision"].tolist() == [pytest.approx((3 / 4 + 2 / 4) / 2)]
+    assert four["diversity"].tolist() == [pytest.approx((2 / 2 + 1 / 2) / 2)]
+    assert two["coverage"].tolist() == [pytest.approx((1 / 2 + 0) / 2)]
+    assert two["diversity"].tolist() == [pytest.approx(1 / 2)]
+    wrong = Trials(*(getattr(trials, f) for f in ("steps", "solved", "cell_accuracy",
+                   "halt_logit", "residual", "same")), solution=which * 0 - 1)  # fmt: skip
+    assert np.isnan(set_measures(wrong, np.array([2, 3]), 4)["diversity"]).all()
+
+
+def test_a_task_of_several_solutions_reports_coverage(tmp_path: Path) -> None:
+    recipe = tiny_recipe(
+        {"task": None},
+        task={"kind": "sudoku_multi", "train": 24, "validation": 8, "test": 10},
+        train={"updates": 10},
+    )
+    train(recipe, tmp_path, execution=EXECUTION)
+    grid = evaluate_run(tmp_path, GRID, execution=EXECUTION).grid
+    assert grid["solutions"].min() >= 2
+    assert (grid["coverage"].diff("rollouts") >= 0).all()
+    assert np.array_equal(grid["solution"] >= 0, grid["solved"])
+    assert set(rows(grid)[0]) >= {"coverage", "precision", "diversity"}
+    precision = grid["solved"].mean(("puzzle", "rollout"))
+    np.testing.assert_allclose(grid["precision"].sel(rollouts=8), precision)

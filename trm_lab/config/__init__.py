@@ -17,7 +17,7 @@ from trm_lab.config.model import (
 from trm_lab.config.presets import PRESETS, load_recipe, preset, recipe_from
 from trm_lab.config.recipe import Recipe
 from trm_lab.config.supervision import Loss, Softmax, Stablemax, Supervision
-from trm_lab.config.task import BundledSudoku, GeneratedSudoku, SudokuCSV, Task
+from trm_lab.config.task import BundledSudoku, GeneratedSudoku, MultiSudoku, SudokuCSV, Task
 from trm_lab.config.training import (
     Adam,
     AdamATan2,
@@ -37,7 +37,7 @@ __all__ = [
     "PRESETS", "Adam", "AdamATan2", "AdamATan2Scaled", "AdamW", "Attention", "BundledSudoku",
     "Confidence", "ConstantSchedule", "CosineSchedule", "Eval", "Fixed", "GeneratedSudoku",
     "Gradient", "Halting", "LastCycles", "LastUpdates", "Layout", "LearnedPositions", "Loss",
-    "ManyLatents", "Mixer", "Model", "Muon", "NoPositions", "OneLatent", "Optimizer",
+    "ManyLatents", "Mixer", "Model", "MultiSudoku", "Muon", "NoPositions", "OneLatent", "Optimizer",
     "Positions", "PuzzleSlots", "QLearning", "Recipe", "Rope", "Schedule", "SignSGD", "Softmax",
     "Stablemax", "SudokuCSV", "Supervision", "Task", "TokenMLP", "Train", "TwoLatents",
     "Update", "WholeProgram", "load_recipe", "preset", "recipe_from",

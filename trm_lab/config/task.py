@@ -69,6 +69,42 @@ class GeneratedSudoku(_Grid):
         return self
 
 
+class MultiSudoku(_Grid):
+    """Sudoku puzzles with several solutions, the exact set of which is known.
+
+    An answer is right if it is any of them.  Training draws one as the label each time a puzzle is
+    started.  Splits are disjoint up to symmetry.
+    """
+
+    kind: Literal["sudoku_multi"] = "sudoku_multi"
+    size: Literal[4, 6] = 4
+    """Rows of the grid; boxes are 2x2 and 2x3."""
+    fewest: int = Field(default=2, ge=1, le=64)
+    """Solutions of a puzzle, at least."""
+    most: int = Field(default=8, ge=1, le=64)
+    """Solutions of a puzzle, at most."""
+    train: Count = 1000
+    """Training puzzles before augmentation."""
+    validation: Count = 200
+    """Puzzles evaluated while training."""
+    test: Count = 500
+    """Puzzles evaluated at the end."""
+    augment: bool = True
+    """Draw a random symmetry of each training puzzle every time it is started."""
+    data_seed: int = Field(default=0, ge=0)
+
+    @property
+    def side(self) -> int:
+        """Rows of the grid."""
+        return self.size
+
+    @model_validator(mode="after")
+    def _range(self) -> "MultiSudoku":
+        if self.fewest > self.most:
+            raise ValueError(f"fewest {self.fewest} solutions is more than most {self.most}")
+        return self
+
+
 class BundledSudoku(_Grid):
     """The 9x9 puzzles that ship with the package: 1,000 train, 1,000 test, half of them hard."""
 
@@ -103,4 +139,6 @@ class SudokuCSV(_Grid):
         return value
 
 
-Task = Annotated[GeneratedSudoku | BundledSudoku | SudokuCSV, Field(discriminator="kind"), BY_NAME]
+Task = Annotated[
+    GeneratedSudoku | MultiSudoku | BundledSudoku | SudokuCSV, Field(discriminator="kind"), BY_NAME
+]

@@ -44,7 +44,7 @@ def evaluate(
     weights: Weights,
     params: Mapping[str, Tensor],
     inputs: Integer[np.ndarray, "P L"],
-    labels: Integer[np.ndarray, "P L"],
+    labels: Integer[np.ndarray, "P *M L"],
     *,
     steps: tuple[int, ...],
     n: int | None = None,

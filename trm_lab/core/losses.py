@@ -51,11 +51,28 @@ def puzzle_losses(
 
 
 def score(
-    logits: Float[Tensor, "B L V"], labels: Int[Tensor, "B L"]
+    logits: Float[Tensor, "B L V"], labels: Int[Tensor, "B *M L"]
 ) -> tuple[Bool[Tensor, " B"], Float[Tensor, " B"]]:
-    """Give for each puzzle whether all its labelled cells are right, and the share that is."""
+    """Give for each puzzle whether all its labelled cells are right, and the share that is.
+
+    With several solutions (M) the answer is right if it is any of them, and its share of right
+    cells is that of the nearest.
+    """
+    solved, share = _each(logits, labels)
+    return (solved, share) if labels.ndim == 2 else (solved.any(-1), share.amax(-1))
+
+
+def solution(logits: Float[Tensor, "B L V"], labels: Int[Tensor, "B *M L"]) -> Int[Tensor, " B"]:
+    """Give the index of the solution that each answer is; -1 where it is none."""
+    solved, _ = _each(logits, labels)
+    solved = solved.view(len(labels), -1)
+    return torch.where(solved.any(-1), solved.to(torch.uint8).argmax(-1), -1)
+
+
+def _each(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    answers = logits.argmax(-1)
     valid = labels != IGNORED
-    right = (valid & (logits.argmax(-1) == labels)).sum(-1)
+    right = (valid & ((answers if labels.ndim == 2 else answers.unsqueeze(1)) == labels)).sum(-1)
     count = valid.sum(-1)
     return right == count, right / count.clamp(min=1)
 

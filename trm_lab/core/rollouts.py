@@ -16,7 +16,7 @@ from trm_lab.config.test_time import Rollouts
 from trm_lab.core.core import Core, Weights
 from trm_lab.core.halting import HALT
 from trm_lab.core.initial import keyed
-from trm_lab.core.losses import score
+from trm_lab.core.losses import score, solution
 from trm_lab.core.noise import derive, normal
 from trm_lab.core.recursion import Latents
 from trm_lab.core.selection import Trials
@@ -30,7 +30,7 @@ def roll_out(
     core: Core,
     weights: Weights,
     inputs: Integer[np.ndarray, "P L"],
-    labels: Integer[np.ndarray, "P L"],
+    labels: Integer[np.ndarray, "P *M L"],
     setting: Rollouts,
     *,
     batch: int = 128,
@@ -47,10 +47,12 @@ def roll_out(
     for at in range(0, len(inputs), at_once):
         part = slice(at, at + at_once)
         chunks.append(_roll_out(core, weights, inputs[part], labels[part], setting, R))
-    solved, cells, halt, residual, same = (np.concatenate(c) for c in zip(*chunks, strict=True))
+    solved, cells, halt, residual, same, which = (
+        np.concatenate(c) for c in zip(*chunks, strict=True)
+    )
     return Trials(
         np.array(setting.steps, dtype=np.int32), solved > 0.5, cells, halt, residual,
-        same.astype(np.int16),
+        same.astype(np.int16), which.astype(np.int16),
     )  # fmt: skip
 
 
@@ -58,7 +60,7 @@ def _roll_out(
     core: Core,
     weights: Weights,
     inputs: Integer[np.ndarray, "B L"],
-    labels: Integer[np.ndarray, "B L"],
+    labels: Integer[np.ndarray, "B *M L"],
     setting: Rollouts,
     R: int,
 ) -> list[np.ndarray]:
@@ -81,7 +83,8 @@ def _roll_out(
         if step in setting.steps:
             residual = relative_change(before, z[core.model.layout.answer])
             same = _same(logits.argmax(-1).view(B, R, -1))
-            values = (*score(logits, target), halt[..., HALT], residual, same)
+            which = solution(logits, target)
+            values = (*score(logits, target), halt[..., HALT], residual, same, which)
             recorded.append([value.float().reshape(B, R) for value in values])
     return [torch.stack(v, dim=-1).cpu().numpy() for v in zip(*recorded, strict=True)]
 

@@ -25,6 +25,8 @@ class Trials:
     """Relative change of y over the step: |y' - y| / |y'|, noise apart."""
     same: Int[np.ndarray, "P R S"]
     """Lowest rollout that gives the same whole answer at that step."""
+    solution: Int[np.ndarray, "P R S"]
+    """Which of the puzzle's solutions the answer is; -1 where it is none."""
 
 
 def choose(selector: Selector, trials: Trials, K: int) -> Int[np.ndarray, "P S"]:

@@ -24,7 +24,8 @@ class Batch(NamedTuple):
     """Puzzles: tokens, labels (-100 ignored) and identifiers."""
 
     inputs: Int[Tensor, "B L"]
-    labels: Int[Tensor, "B L"]
+    labels: Int[Tensor, "B *M L"]
+    """Of puzzles with several solutions all of them, the one to be learned first."""
     identifiers: Int[Tensor, " B"]
 
 
@@ -103,6 +104,7 @@ def supervise(
     exploration keeps a slot, 0 for none.  The new carry is detached.
     """
     inputs, labels, _ = carry.batch
+    target = labels if labels.ndim == 2 else labels[:, 0]
     rule, N_sup = supervision.halting, supervision.N_sup
     z, logits, halt = core.step(params, carry.z, inputs, rows)
     z = tuple(latent.detach() for latent in z)
@@ -113,9 +115,9 @@ def supervise(
     look_ahead = continue_value(
         rule, lambda: core.step(params, z, inputs, rows).halt, steps >= N_sup, N_sup
     )
-    lm = puzzle_losses(supervision.loss, logits, labels).sum()
+    lm = puzzle_losses(supervision.loss, logits, target).sum()
     stop, go_on = (part.sum() for part in halting_losses(rule, halt, correct, look_ahead))
-    scored = halted & (labels != IGNORED).any(-1)
+    scored = halted & (target != IGNORED).any(-1)
     outcome = Outcome(
         loss=lm + supervision.halt_weight * (stop + go_on),
         lm_loss=lm.detach(),

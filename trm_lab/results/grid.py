@@ -14,6 +14,13 @@ from trm_lab.core.selection import Trials, choose, pick
 
 CELL = ("selector", "rollouts", "steps")
 EACH = ("puzzle", "rollout", "steps")
+SETS = {
+    "coverage": "Mean share of a puzzle's solutions that its rollouts find",
+    "precision": "Mean share of rollouts that are solutions",
+    "diversity": "Mean, over puzzles with a right rollout, of different solutions found over the "
+    "most that so many right rollouts could find",
+}
+"""Measures against the exact sets, on a task of puzzles with several solutions."""
 
 
 def grid_dataset(
@@ -49,6 +56,13 @@ def grid_dataset(
         "residual": (EACH, trials.residual, "Relative change of y over the step", "1"),
         "same_answer": (EACH, trials.same, "Lowest rollout with the same answer", "1"),
     }  # fmt: skip
+    if "solutions" in facts:
+        found: dict[str, list[np.ndarray]] = {name: [] for name in SETS}
+        for K in rollouts:
+            for name, values in set_measures(trials, facts["solutions"], K).items():
+                found[name].append(values)
+        data |= {name: (CELL[1:], np.array(found[name]), SETS[name], "1") for name in SETS}
+        data["solution"] = (EACH, trials.solution, "Index of the solution found, -1 none", "1")
     for name, values in facts.items():
         data[name] = (("puzzle",), values, name, "1")
     return xr.Dataset(
@@ -66,6 +80,26 @@ def grid_dataset(
     )
 
 
+def set_measures(trials: Trials, counts: np.ndarray, K: int) -> dict[str, np.ndarray]:
+    """Measure the first K rollouts against the exact set of solutions, by depth.
+
+    `counts` are the sizes of the sets.  Diversity is NaN where no rollout of any puzzle is right.
+    """
+    which = trials.solution[:, :K]
+    right = (which >= 0).sum(axis=1)
+    distinct = np.sum([(which == m).any(axis=1) for m in range(int(counts.max()))], axis=0)
+    sizes = np.asarray(counts)[:, None]
+    share = distinct / np.maximum(1, np.minimum(right, sizes))
+    hit = right > 0
+    with np.errstate(invalid="ignore"):
+        diversity = np.where(hit, share, 0).sum(axis=0) / hit.sum(axis=0)
+    return {
+        "coverage": (distinct / sizes).mean(axis=0),
+        "precision": (right / K).mean(axis=0),
+        "diversity": diversity,
+    }
+
+
 def rows(grid: xr.Dataset) -> list[dict[str, Any]]:
     """Give the grid as one row per depth and breadth, selectors side by side."""
     return [
@@ -75,6 +109,7 @@ def rows(grid: xr.Dataset) -> list[dict[str, Any]]:
             str(s): float(grid["puzzle_accuracy"].sel(selector=s, rollouts=K, steps=step))
             for s in grid["selector"].values
         }
+        | {m: float(grid[m].sel(rollouts=K, steps=step)) for m in SETS if m in grid}
         for step in grid["steps"].values
         for K in grid["rollouts"].values
     ]

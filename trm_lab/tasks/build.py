@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from trm_lab.config.task import BundledSudoku, GeneratedSudoku, SudokuCSV, Task
+from trm_lab.config.task import BundledSudoku, GeneratedSudoku, MultiSudoku, SudokuCSV, Task
 from trm_lab.errors import ConfigError
 from trm_lab.tasks import sudoku_csv
 from trm_lab.tasks.cache import Splits, cached, default_folder
 from trm_lab.tasks.dataset import Augment, Puzzles, TaskData, fingerprint
 from trm_lab.tasks.sudoku_generate import GENERATOR_VERSION, generate
 from trm_lab.tasks.sudoku_grid import augment
+from trm_lab.tasks.sudoku_multi import MULTI_VERSION, generate_multi
 
 BUNDLED = Path(__file__).with_name("bundled")
 BUNDLED_TRAIN = 1000
@@ -32,6 +33,8 @@ def build(task: Task, cache: Path | None = None) -> TaskData:
     match task:
         case GeneratedSudoku():
             splits = _generated(task, cache or default_folder())
+        case MultiSudoku():
+            splits = _multi(task, cache or default_folder())
         case BundledSudoku():
             splits = _bundled(task)
         case SudokuCSV():
@@ -59,6 +62,15 @@ def _generated(task: GeneratedSudoku, folder: Path) -> Splits:
         folder,
         f"generator {GENERATOR_VERSION} {task.model_dump_json()}",
         lambda: generate(task.size, task.clues, counts, task.data_seed),
+    )
+
+
+def _multi(task: MultiSudoku, folder: Path) -> Splits:
+    counts = {"train": task.train, "validation": task.validation, "test": task.test}
+    return cached(
+        folder,
+        f"multi {MULTI_VERSION} {task.model_dump_json()}",
+        lambda: generate_multi(task.size, task.fewest, task.most, counts, task.data_seed),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float32, Int16, Shaped, UInt8, UInt64
+from jaxtyping import Float32, Int, Int16, Shaped, UInt8, UInt64
 
 Augment = Callable[
     [UInt8[np.ndarray, "B L"], UInt8[np.ndarray, "B L"], np.random.Generator],
@@ -37,10 +37,13 @@ class Puzzles:
     """Difficulty as the source states it; NaN is unknown."""
     source: Shaped[np.ndarray, " N"]
     """Where each puzzle comes from, as text."""
+    solutions: UInt8[np.ndarray, "N M L"] | None = None
+    """Every solution of each puzzle, the first repeated where there are fewer than M; None where
+    the label is the only one."""
 
     def __post_init__(self) -> None:
         assert self.inputs.shape == self.labels.shape
-        assert all(len(getattr(self, field.name)) == len(self.inputs) for field in fields(self))
+        assert all(len(array) == len(self.inputs) for array in self.arrays().values())
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -50,8 +53,22 @@ class Puzzles:
         return Puzzles(**{name: array[indices] for name, array in self.arrays().items()})
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """All columns by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        """All columns by name; without solutions where there are none beside the labels."""
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: array for name, array in columns.items() if array is not None}
+
+    @property
+    def answers(self) -> UInt8[np.ndarray, "N *M L"]:
+        """What counts as right: the labels, or any of the solutions where there are several."""
+        return self.labels if self.solutions is None else self.solutions
+
+    @property
+    def solution_counts(self) -> Int[np.ndarray, " N"]:
+        """Number of different solutions of each puzzle."""
+        if self.solutions is None:
+            return np.ones(len(self), dtype=np.int64)
+        others = (self.solutions[:, 1:] != self.solutions[:, :1]).any(axis=-1)
+        return 1 + np.asarray(others.sum(axis=1, dtype=np.int64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,4 +103,6 @@ def fingerprint(*splits: Puzzles) -> str:
         digest.update(f"{split.inputs.shape}".encode())
         digest.update(np.ascontiguousarray(split.inputs).tobytes())
         digest.update(np.ascontiguousarray(split.labels).tobytes())
+        if split.solutions is not None:
+            digest.update(np.ascontiguousarray(split.solutions).tobytes())
     return digest.hexdigest()[:16]

@@ -101,7 +101,7 @@ def generate(
         fruitless += BATCH
         found = [puzzle for puzzle in batch if puzzle is not None]
         for question, answer, mark in zip(*_hashed(found, size), strict=True):
-            name = home.setdefault(mark, _turn(list(splits), len(home)))
+            name = home.setdefault(mark, turn(list(splits), len(home)))
             if question not in seen and len(kept[name]) < splits[name]:
                 seen.add(question)
                 kept[name].append((question, answer, mark))
@@ -126,7 +126,7 @@ def _attempt(
     return (question, answer) if sum(map(bool, question)) == clues else None
 
 
-def _turn(names: list[str], rank: int) -> str:
+def turn(names: list[str], rank: int) -> str:
     """Split of the symmetry class that is number `rank` to appear."""
     first, others = names[0], names[1:]
     return others[rank // 2 % len(others)] if others and rank % 2 else first

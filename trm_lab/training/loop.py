@@ -239,7 +239,7 @@ def _outcomes(
     session: Session, weights: Weights, puzzles: Puzzles, steps: tuple[int, ...]
 ) -> Outcomes:
     return evaluate(
-        session.core, weights, weights.params, puzzles.inputs, puzzles.labels,
+        session.core, weights, weights.params, puzzles.inputs, puzzles.answers,
         steps=steps, batch=EVALUATION_BATCH,
     )  # fmt: skip
 

@@ -31,19 +31,38 @@ class Stream:
         """Give the new batch of an update counted from 1.
 
         Puzzles follow one random order per pass over the training set; each gets a fresh random
-        symmetry where the task allows one.
+        symmetry where the task allows one.  Of several solutions a random one comes first, as the
+        label to be learned.
         """
         puzzles, size = self.data.train, len(self.data.train)
         place = (update - 1) * self.batch + np.arange(self.batch)
         rows = np.array([self._order(int(p) // size)[int(p) % size] for p in place])
         inputs, labels = puzzles.inputs[rows], puzzles.labels[rows]
+        if puzzles.solutions is not None:
+            counts = puzzles.solution_counts[rows, None]
+            first = keyed(self.seed, "solution", update).integers(0, counts)
+            order = (first + np.arange(puzzles.solutions.shape[1])) % puzzles.solutions.shape[1]
+            labels = np.take_along_axis(puzzles.solutions[rows], order[..., None], axis=1)
         if self.data.augment is not None:
-            inputs, labels = self.data.augment(inputs, labels, keyed(self.seed, "augment", update))
+            inputs, labels = self._turned(inputs, labels, update)
         return Batch(
             torch.as_tensor(inputs.astype(np.int32), device=self.device),
             torch.as_tensor(labels.astype(np.int64), device=self.device),
             torch.zeros(self.batch, dtype=torch.int64, device=self.device),
         )
+
+    def _turned(
+        self, inputs: np.ndarray, labels: np.ndarray, update: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Apply to each puzzle its symmetry, the same to all of its solutions: the key is one."""
+        assert self.data.augment is not None
+        answers = [labels] if labels.ndim == 2 else list(labels.swapaxes(0, 1))
+        pairs = [
+            self.data.augment(inputs, answer, keyed(self.seed, "augment", update))
+            for answer in answers
+        ]
+        turned = [pair[1] for pair in pairs]
+        return pairs[0][0], turned[0] if labels.ndim == 2 else np.stack(turned, axis=1)
 
     def minimum(self, update: int, exploration: float, N_sup: int) -> Int[Tensor, " B"]:
         """Give the steps before which exploration keeps each slot: 2..N_sup, or 0 for none."""

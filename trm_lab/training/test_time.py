@@ -75,10 +75,12 @@ def evaluate_run(
     puzzles = getattr(data, subject.split)
     puzzles = puzzles.select(np.arange(len(puzzles))[: subject.limit])
     began = time.perf_counter()
-    trials = roll_out(core, found, puzzles.inputs, puzzles.labels, setting, batch=batch)
+    trials = roll_out(core, found, puzzles.inputs, puzzles.answers, setting, batch=batch)
     seconds = time.perf_counter() - began
     step = step_flops(recipe, setting)
     facts = {name: getattr(puzzles, name) for name in ("signature", "clues", "guesses")}
+    if puzzles.solutions is not None:
+        facts["solutions"] = puzzles.solution_counts
     attrs: dict[str, Any] = {
         "title": "Depth x breadth at test time",
         "recipe_id": recipe.id,
