@@ -126,11 +126,14 @@ def inline_settings() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("page", "text"), inline_settings(), ids=lambda v: v[:40])
 def test_every_setting_in_braces_names_a_kind_and_fields_that_exist(page: str, text: str):
-    from trm_lab.config import execution, gradient, layout, model, task, training
+    import importlib
+    import pkgutil
+
+    import trm_lab.config
 
     settings: dict[str, set[str]] = {}
-    for module in (execution, gradient, layout, model, task, training):
-        for made in vars(module).values():
+    for module in pkgutil.iter_modules(trm_lab.config.__path__):
+        for made in vars(importlib.import_module(f"trm_lab.config.{module.name}")).values():
             field = getattr(made, "model_fields", {}).get("kind")
             if field is not None and isinstance(field.default, str):
                 settings[field.default] = set(made.model_fields)

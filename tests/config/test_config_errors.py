@@ -55,7 +55,7 @@ CASES = {
     ),
     "no kind": (
         "task: {size: 4}\nmodel: {}\ntrain: {updates: 5000}\n",
-        "r.yaml:1:1: task: needs a kind; known: sudoku, sudoku_bundled, sudoku_csv",
+        "r.yaml:1:1: task: needs a kind; known: sudoku, sudoku_multi, sudoku_bundled, sudoku_csv",
     ),
     "an unknown choice": (
         MLP + "train: {dtype: fp16}\n",
