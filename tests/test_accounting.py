@@ -11,7 +11,16 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from tests.contract.instances import GRADIENTS, HALTINGS, LAYOUTS, MIXERS, POSITIONS
+from tests.contract.instances import (
+    FEED_FORWARDS,
+    GRADIENTS,
+    HALTINGS,
+    INITIALS,
+    LAYOUTS,
+    MIXERS,
+    POSITIONS,
+    fitting,
+)
 from trm_lab.accounting import Flops, account, flops
 from trm_lab.config import (
     Attention,
@@ -21,13 +30,14 @@ from trm_lab.config import (
     LastCycles,
     LastUpdates,
     LearnedPositions,
+    LearnedStart,
+    Looped,
     Model,
     NoPositions,
     OneLatent,
     PuzzleSlots,
     QLearning,
     Recipe,
-    Rope,
     Stablemax,
     Supervision,
     TokenMLP,
@@ -39,7 +49,7 @@ from trm_lab.config import (
 from trm_lab.config.presets import PRESETS
 from trm_lab.core.core import Core, Weights
 from trm_lab.core.supervision import Batch, empty_carry, refill, supervise
-from trm_lab.parameters import Geometry, latent_names, parameters, table_shape
+from trm_lab.parameters import Geometry, parameters, table_shape, untrained_latents
 
 SUDOKU, MAZE, ARC = Geometry(81, 11, 1), Geometry(900, 6, 1), Geometry(900, 12, 876_406)
 ATT, MLP, HRM = (preset(name).model for name in ("trm_att", "trm_mlp", "hrm"))
@@ -150,12 +160,13 @@ def counted(
     shape = table_shape(model, geometry)
     weights = Weights(
         {name: empty(p.shape) for name, p in parameters(model, geometry).items()},
-        tuple(empty((model.width,)).detach() for _ in latent_names(model.layout)),
+        tuple(empty((model.width,)).detach() for _ in untrained_latents(model)),
         empty(shape).detach() if shape else None,
     )
     cells = torch.zeros(batch, geometry.cells, dtype=torch.int64, device=meta)
     puzzles = Batch(cells.int(), cells, cells[:, 0])
-    carry = refill(core, weights, empty_carry(core, weights, puzzles), puzzles)
+    keys = cells[:, 0]
+    carry = refill(core, weights, empty_carry(core, weights, puzzles), puzzles, keys)
     rows = weights.rows(puzzles.identifiers)
     leaves = [*weights.params.values()] + ([] if rows is None else [rows.requires_grad_()])
     supervision = Supervision(N_sup=N_sup, halting=rule, loss=Stablemax(dtype="float32"))
@@ -194,11 +205,16 @@ def test_flops_at_other_geometries_are_torchs_own_count(geometry: Geometry) -> N
         assert counted(model, small, QLearning()) == expected(model, small, QLearning())
 
 
-@settings(max_examples=25)
+@settings(max_examples=60)
 @given(
     layout=st.sampled_from(LAYOUTS),
     gradient=st.sampled_from(GRADIENTS),
     mixer=st.sampled_from(MIXERS),
+    ffn=st.sampled_from(FEED_FORWARDS),
+    initial=st.sampled_from(INITIALS),
+    norm=st.sampled_from(["post", "pre"]),
+    scale=st.sampled_from([1.0, 0.5]),
+    head=st.sampled_from(["untied", "tied"]),
     positions=st.sampled_from(POSITIONS),
     rule=st.sampled_from(HALTINGS),
     puzzle=st.sampled_from([None, PuzzleSlots(slots=2, dim=7)]),
@@ -208,16 +224,16 @@ def test_flops_at_other_geometries_are_torchs_own_count(geometry: Geometry) -> N
     N_sup=st.integers(1, 2),
 )
 def test_flops_are_torchs_own_count(
-    layout: Any, gradient: Any, mixer: Any, positions: Any, rule: Any, puzzle: Any,
-    n: int, T: int, layers: int, N_sup: int,
+    layout: Any, gradient: Any, mixer: Any, ffn: Any, initial: Any, norm: Any, scale: float,
+    head: Any, positions: Any, rule: Any, puzzle: Any, n: int, T: int, layers: int, N_sup: int,
 ) -> None:  # fmt: skip
-    if isinstance(mixer, TokenMLP) and isinstance(positions, Rope):
-        positions = NoPositions()
     model = Model(
-        layout=layout, gradient=gradient, mixer=mixer, positions=positions, puzzle=puzzle,
+        layout=layout, mixer=mixer, positions=fitting(mixer, positions, 8), puzzle=puzzle, ffn=ffn,
+        gradient=WholeProgram() if isinstance(initial, LearnedStart) else gradient,
+        initial=initial, norm=norm, residual_scale=scale, head=head,
         n=n, T=T, layers=layers, width=8, round_to=4,
     )  # fmt: skip
-    geometry = Geometry(5, 6, 2)
+    geometry = Geometry(9, 6, 2)
     found = counted(model, geometry, rule, N_sup=N_sup)
     assert found == expected(model, geometry, rule, N_sup=N_sup)
     stated = flops(model, geometry, look_ahead=isinstance(rule, QLearning) and N_sup > 1).total
@@ -263,8 +279,9 @@ def test_flops_are_additive_in_n_and_t(layout: Any, mixer: Any, n: int, T: int) 
 
     update = forward(n + 1, 1) - forward(n, 1)
     assert update > 0
-    heads = forward(1, 1) - 2 * update
-    assert forward(n, T) == heads + T * (n + 1) * update
+    last = not isinstance(layout, Looped)
+    heads = forward(1, 1) - (1 + last) * update
+    assert forward(n, T) == heads + T * (n + last) * update
     # Output head of 11 values over 82 positions, and the halting head.
     assert heads == 2 * 82 * 12 * 11 + 2 * 12 * 2
 

@@ -15,8 +15,10 @@ import trm_lab
 from tests.contract.instances import INSTANCES
 from trm_lab.config import (
     Adam,
+    FeedForward,
     Gradient,
     Halting,
+    Initial,
     Layout,
     Loss,
     Mixer,
@@ -252,9 +254,12 @@ def test_every_member_of_every_union_is_exercised() -> None:
 def test_every_union_of_a_recipe_is_under_contract() -> None:
     found = set(unions(Recipe, set()))
     assert found == {frozenset(members(union)) for union in INSTANCES}
-    named = {Layout, Gradient, Mixer, Positions, Halting, Loss, Optimizer, Adam, Schedule, Task}
+    named = {
+        Layout, Gradient, Mixer, FeedForward, Positions, Initial, Halting, Loss, Optimizer,
+        Adam, Schedule, Task,
+    }  # fmt: skip
     assert named == set(INSTANCES)
-    assert len(found) == 10
+    assert len(found) == len(named)
 
 
 def test_a_member_without_an_instance_is_found() -> None:

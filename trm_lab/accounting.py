@@ -8,9 +8,18 @@ Torch-free.
 import math
 from typing import NamedTuple
 
+from trm_lab.config.blocks import (
+    Attention,
+    Convolution,
+    ConvSwiGLU,
+    MixtureOfExperts,
+    NormGateSwiGLU,
+    SwiGLU,
+    TokenMLP,
+)
 from trm_lab.config.halting import QLearning
 from trm_lab.config.layout import Update
-from trm_lab.config.model import Attention, Model
+from trm_lab.config.model import Model
 from trm_lab.config.recipe import Recipe
 from trm_lab.parameters import Geometry, parameters, table_shape
 
@@ -41,7 +50,7 @@ class Account(NamedTuple):
     once_params: int
     """Embeddings and heads, applied once per supervision step."""
     effective_depth: int
-    """layers * T * (n + 1), of one supervision step."""
+    """layers * T * updates of a cycle (n + 1), of one supervision step."""
     max_depth: int
     """effective_depth * N_sup."""
     graph_updates: int
@@ -76,7 +85,7 @@ def account(recipe: Recipe) -> Account:
 def flops(model: Model, geometry: Geometry, *, look_ahead: bool) -> Flops:
     """Count the FLOPs of one supervision step of one puzzle.
 
-    Forward: T(n + 1) updates and the heads.  Backward: twice the forward of every update with a
+    Forward: T cycles of updates and the heads.  Backward: twice the forward of every update with a
     graph, less one input gradient where the first of them starts from detached values alone.
     """
     S = geometry.cells + model.slots
@@ -103,16 +112,28 @@ def _skipped(graph: tuple[Update, ...]) -> int:
 
 def _block_flops(model: Model, S: int) -> int:
     D = model.width
-    if isinstance(model.mixer, Attention):
-        across = model.mixer.heads * model.head_dim
-        mixer = 2 * S * D * 4 * across + 4 * S * S * across
-    else:
-        mixer = 6 * D * S * model.inner(S)
-    return mixer + 6 * S * D * model.inner(D)
+    match model.mixer:
+        case Attention():
+            across = model.mixer.heads * model.head_dim
+            mixer = 2 * S * D * 4 * across + 4 * S * S * across
+        case TokenMLP():
+            mixer = 6 * D * S * model.inner(S)
+        case Convolution():
+            mixer = 2 * S * 3 * D * D
+    match model.ffn:
+        case SwiGLU() | NormGateSwiGLU() | ConvSwiGLU():  # the short convolution is element-wise
+            feed_forward = 6 * S * D * model.inner(D)
+        case MixtureOfExperts():
+            feed_forward = model.ffn.experts * (6 * S * D * model.inner(D) + 2 * S * D)
+    return mixer + feed_forward
 
 
 def _first_product(model: Model, S: int) -> int:
     """FLOPs of the first matrix product of a net, whose input gradient may not be needed."""
-    if isinstance(model.mixer, Attention):
-        return 2 * S * model.width * 3 * model.mixer.heads * model.head_dim
-    return 4 * model.width * S * model.inner(S)
+    match model.mixer:
+        case Attention():
+            return 2 * S * model.width * 3 * model.mixer.heads * model.head_dim
+        case TokenMLP():
+            return 4 * model.width * S * model.inner(S)
+        case Convolution():
+            return 2 * S * 3 * model.width**2

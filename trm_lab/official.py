@@ -10,19 +10,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from trm_lab.config.gradient import LastCycles, LastUpdates
-from trm_lab.config.halting import Confidence, QLearning
-from trm_lab.config.layout import Layout, ManyLatents, OneLatent, TwoLatents
-from trm_lab.config.model import (
+from trm_lab.config.blocks import (
     Attention,
     LearnedPositions,
-    Model,
     NoPositions,
     Positions,
-    PuzzleSlots,
     Rope,
     TokenMLP,
 )
+from trm_lab.config.gradient import LastCycles, LastUpdates
+from trm_lab.config.halting import Confidence, QLearning
+from trm_lab.config.layout import Layout, Looped, ManyLatents, OneLatent, TwoLatents
+from trm_lab.config.model import Model, PuzzleSlots
 from trm_lab.config.supervision import Supervision
 from trm_lab.core.core import Weights
 from trm_lab.errors import ConfigError
@@ -63,6 +62,8 @@ def official_initial(layout: Layout) -> tuple[str, ...]:
             return ("L_init", "H_init")
         case OneLatent():
             return ("L_init",)
+        case Looped():
+            return ("H_init",)
         case ManyLatents():
             return (*(f"L{i + 1}_init" for i in range(layout.k)), "H_init")
 

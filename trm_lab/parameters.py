@@ -10,8 +10,18 @@ Letters: D width, V vocabulary, L cells, E puzzle slots, S = L + E positions.  W
 import math
 from typing import NamedTuple
 
-from trm_lab.config.layout import Layout
-from trm_lab.config.model import Attention, LearnedPositions, Model
+from trm_lab.config.blocks import (
+    Attention,
+    Convolution,
+    ConvSwiGLU,
+    LearnedPositions,
+    MixtureOfExperts,
+    NormGateSwiGLU,
+    SwiGLU,
+    TokenMLP,
+)
+from trm_lab.config.initial import FixedStart, LearnedStart
+from trm_lab.config.model import Model
 from trm_lab.config.task import Task
 
 
@@ -52,26 +62,30 @@ def parameters(model: Model, geometry: Geometry) -> dict[str, Parameter]:
     """
     D, V = model.width, geometry.vocabulary
     once: dict[str, Parameter] = {"embed.tokens": Parameter((V, D), D**-0.5, recurring=False)}
+    S = geometry.cells + model.slots
     if isinstance(model.positions, LearnedPositions):
-        S = geometry.cells + model.slots
         once["embed.positions"] = Parameter((S, D), D**-0.5, recurring=False)
-    nets: dict[str, Parameter] = {}
-    for net in range(model.layout.nets):
-        for layer in range(model.layers):
-            for name, shape in _block(model, geometry.cells + model.slots).items():
-                std = 1 / math.sqrt(shape[-1])
-                nets[f"net.{net}.layer.{layer}.{name}"] = Parameter(shape, std)
+    if isinstance(model.initial, LearnedStart):
+        once |= {name: Parameter((D,), 1.0, recurring=False) for name in _latent_names(model)}
+    nets = {
+        f"net.{net}.layer.{layer}.{name}": parameter
+        for net in range(model.layout.nets)
+        for layer in range(model.layers)
+        for name, parameter in block(model, S).items()
+    }
     heads = {
         "head.logits": Parameter((V, D), D**-0.5, recurring=False),
         "head.halt.weight": Parameter((2, D), 0.0, recurring=False),
         "head.halt.bias": Parameter((2,), 0.0, constant=-5.0, recurring=False),
     }
+    if model.head == "tied":
+        del heads["head.logits"]
     return once | nets | heads
 
 
-def latent_names(layout: Layout) -> list[str]:
-    """Name the untrained initial vectors, one of length D per latent."""
-    return [f"initial.{name}" for name in layout.latents]
+def untrained_latents(model: Model) -> list[str]:
+    """Name the untrained initial vectors, one of length D per latent; none for other starts."""
+    return _latent_names(model) if isinstance(model.initial, FixedStart) else []
 
 
 def table_shape(model: Model, geometry: Geometry) -> tuple[int, int] | None:
@@ -79,15 +93,43 @@ def table_shape(model: Model, geometry: Geometry) -> tuple[int, int] | None:
     return (geometry.identifiers, model.puzzle.dim) if model.puzzle else None
 
 
-def _block(model: Model, positions: int) -> dict[str, tuple[int, int]]:
+def block(model: Model, positions: int) -> dict[str, Parameter]:
+    """List the parameters of one block over a number of positions, S."""
     D = model.width
-    if isinstance(model.mixer, Attention):
-        across = model.mixer.heads * model.head_dim
-        mixer = {"mixer.qkv": (3 * across, D), "mixer.out": (D, across)}
-    else:
-        mixer = _swiglu("mixer", positions, model.inner(positions))
-    return mixer | _swiglu("ffn", D, model.inner(D))
+    match model.mixer:
+        case Attention():
+            across = model.mixer.heads * model.head_dim
+            mixer = _matrices({"mixer.qkv": (3 * across, D), "mixer.out": (D, across)})
+        case TokenMLP():
+            mixer = _swiglu("mixer", positions, model.inner(positions))
+        case Convolution():
+            mixer = _matrices({"mixer.conv": (D, 3 * D)})
+    return mixer | _feed_forward(model)
 
 
-def _swiglu(name: str, width: int, inner: int) -> dict[str, tuple[int, int]]:
-    return {f"{name}.gate_up": (2 * inner, width), f"{name}.down": (width, inner)}
+def _feed_forward(model: Model) -> dict[str, Parameter]:
+    D, setting = model.width, model.ffn
+    inner = model.inner(D)
+    match setting:
+        case SwiGLU() | NormGateSwiGLU():
+            return _swiglu("ffn", D, inner)
+        case ConvSwiGLU():
+            kernel = Parameter((inner, 1, setting.kernel), 1 / math.sqrt(setting.kernel))
+            return _swiglu("ffn", D, inner) | {"ffn.conv": kernel}
+        case MixtureOfExperts():
+            # All experts side by side; the last matrix sums over them, but each is drawn as one.
+            wide = _swiglu("ffn", D, setting.experts * inner)
+            down = wide["ffn.down"]._replace(std=1 / math.sqrt(inner))
+            return wide | {"ffn.down": down} | _matrices({"ffn.router": (setting.experts, D)})
+
+
+def _swiglu(name: str, width: int, inner: int) -> dict[str, Parameter]:
+    return _matrices({f"{name}.gate_up": (2 * inner, width), f"{name}.down": (width, inner)})
+
+
+def _matrices(shapes: dict[str, tuple[int, int]]) -> dict[str, Parameter]:
+    return {name: Parameter(shape, 1 / math.sqrt(shape[-1])) for name, shape in shapes.items()}
+
+
+def _latent_names(model: Model) -> list[str]:
+    return [f"initial.{name}" for name in model.layout.latents]

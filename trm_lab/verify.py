@@ -21,13 +21,14 @@ import numpy as np
 import torch
 
 from trm_lab import official
+from trm_lab.config.blocks import Rope, TokenMLP
 from trm_lab.config.layout import Layout, ManyLatents, OneLatent, TwoLatents
-from trm_lab.config.model import Rope, TokenMLP
 from trm_lab.config.supervision import Stablemax
 from trm_lab.config.training import AdamATan2 as AdamATan2Setting
 from trm_lab.core.core import Core, Weights
 from trm_lab.core.losses import cell_losses
-from trm_lab.core.nets import apply_net, rope_tables
+from trm_lab.core.nets import apply_net
+from trm_lab.core.positions import rope_tables
 from trm_lab.core.supervision import Batch, Carry, Outcome, empty_carry, refill, supervise
 from trm_lab.errors import ConfigError
 from trm_lab.training.optimizers import average, build_optimizer, sign_sgd
@@ -147,7 +148,7 @@ class _Replay:
         if isinstance(self.layout, TwoLatents):
             # The recording of a single layer added the three from the left; updates do not.
             h = z[0] + z[1] + x
-            once = apply_net(params, "net.0", 1, core.mix, self.model.norm_eps, h)
+            once = apply_net(self.model, core.block, params, "net.0", h, layers=1)
             yield "eval/L_layer0_once", once, TOLERANCE
             yield "eval/L_level_once", core.net(params)(0, z[0] + (z[1] + x)), TOLERANCE
         yield from self._rope()

@@ -14,43 +14,60 @@ from trm_lab.config import (
     BundledSudoku,
     Confidence,
     ConstantSchedule,
+    Convolution,
+    ConvSwiGLU,
     CosineSchedule,
+    FeedForward,
     Fixed,
+    FixedStart,
     GeneratedSudoku,
     Gradient,
     Halting,
+    Initial,
     LastCycles,
     LastUpdates,
     Layout,
     LearnedPositions,
+    LearnedStart,
+    Looped,
     Loss,
     ManyLatents,
     Mixer,
     MultiSudoku,
+    MixtureOfExperts,
     Muon,
     NoPositions,
+    NormGateSwiGLU,
     OneLatent,
     Optimizer,
     Positions,
     QLearning,
+    RandomStart,
     Rope,
+    Rope2D,
     Schedule,
     Softmax,
     Stablemax,
     SudokuCSV,
+    SwiGLU,
     Task,
     TokenMLP,
     TwoLatents,
     WholeProgram,
+    ZeroStart,
 )
 
 LAYOUTS = (
     TwoLatents(),
     TwoLatents(nets=2),
+    TwoLatents(x_in_answer=True),
     OneLatent(),
+    OneLatent(x_in_last=True),
     ManyLatents(k=2),
     ManyLatents(),
     ManyLatents(k=3, nets=2),
+    ManyLatents(k=2, x_in_answer=True),
+    Looped(),
 )
 GRADIENTS = (
     LastUpdates(k=1),
@@ -60,8 +77,24 @@ GRADIENTS = (
     LastCycles(c=2),
     WholeProgram(),
 )
-MIXERS = (Attention(heads=2), Attention(heads=3, head_dim=2), TokenMLP())
-POSITIONS = (Rope(), Rope(theta=100.0), LearnedPositions(), NoPositions())
+MIXERS = (Attention(heads=2), Attention(heads=3, head_dim=2), TokenMLP(), Convolution())
+POSITIONS = (
+    Rope(),
+    Rope(theta=100.0),
+    Rope2D(),
+    Rope2D(columns=1, theta=50.0),
+    LearnedPositions(),
+    NoPositions(),
+)
+FEED_FORWARDS = (
+    SwiGLU(),
+    ConvSwiGLU(),
+    ConvSwiGLU(kernel=3),
+    NormGateSwiGLU(),
+    MixtureOfExperts(),
+    MixtureOfExperts(experts=3, active=1),
+)
+INITIALS = (FixedStart(), LearnedStart(), ZeroStart(), RandomStart(), RandomStart(std=0.1))
 HALTINGS = (Fixed(), Confidence(), QLearning())
 LOSSES = (
     Stablemax(),
@@ -97,7 +130,9 @@ INSTANCES: dict[Any, tuple[Any, ...]] = {
     Layout: LAYOUTS,
     Gradient: GRADIENTS,
     Mixer: MIXERS,
+    FeedForward: FEED_FORWARDS,
     Positions: POSITIONS,
+    Initial: INITIALS,
     Halting: HALTINGS,
     Loss: LOSSES,
     Optimizer: OPTIMIZERS,
@@ -106,6 +141,14 @@ INSTANCES: dict[Any, tuple[Any, ...]] = {
     Task: TASKS,
 }
 """Instances by union."""
+
+
+def fitting(mixer: Any, positions: Any, width: int) -> Any:
+    """Give the position code, or none where the mixer has no heads for it to turn."""
+    head = (mixer.head_dim or width // mixer.heads) if isinstance(mixer, Attention) else 0
+    turns = {Rope: head > 0, Rope2D: head > 0 and head % 4 == 0}
+    return positions if turns.get(type(positions), True) else NoPositions()
+
 
 ALL = tuple(dict.fromkeys(instance for instances in INSTANCES.values() for instance in instances))
 

@@ -7,12 +7,14 @@ from tests.contract.instances import MIXERS, POSITIONS, name
 from tests.contract.tiny import GEOMETRY, random_latents, tiny_batch, tiny_model, tiny_weights
 from trm_lab.config import (
     Attention,
+    Convolution,
     LearnedPositions,
     Mixer,
     Model,
     NoPositions,
     Positions,
     Rope,
+    Rope2D,
     TokenMLP,
 )
 from trm_lab.core.core import Core
@@ -62,7 +64,8 @@ def test_a_mixer_mixes_positions_but_not_puzzles(mixer: Mixer) -> None:
     changed[1, 2] += 1
     other = mixed(model, changed)
     assert torch.equal(out[[0, 2]], other[[0, 2]])
-    assert (out[1] != other[1]).any(-1).all()
+    reached = torch.tensor([not isinstance(mixer, Convolution), True, True, True])
+    assert torch.equal((out[1] != other[1]).any(-1), reached)  # a convolution: neighbours alone
     for i in range(3):
         torch.testing.assert_close(mixed(model, h[i : i + 1])[0], out[i], rtol=1e-12, atol=1e-13)
 
@@ -104,6 +107,23 @@ def test_a_position_code_has_parameters_only_if_learned(positions: Positions) ->
     assert ("embed.positions" in params) == learned
     if learned:
         assert params["embed.positions"].shape == (GEOMETRY.cells + 1, 4)
+
+
+@pytest.mark.parametrize("theta", [100.0, 10000.0])
+def test_rope_2d_depends_on_the_distance_in_rows_and_columns_alone(theta: float) -> None:
+    model = wide_model(Attention(heads=2), Rope2D(theta=theta, columns=5))
+    params = tiny_weights(model, torch.float64).params
+    mix = build_mixer(model, 20, torch.float64, torch.device("cpu"))
+
+    def at(row: int, column: int) -> torch.Tensor:
+        """Put two states of the grid below and right of each other, with nothing around."""
+        h = torch.zeros(1, 4, 5, 8, dtype=torch.float64)
+        h[0, row, column], h[0, row + 1, column + 2] = states()[0, :2]
+        out = mix(params, "net.0.layer.0.mixer", h.flatten(1, 2)).view(4, 5, 8)
+        return torch.stack((out[row, column], out[row + 1, column + 2]))
+
+    for place in [(0, 1), (1, 0), (2, 2)]:
+        torch.testing.assert_close(at(*place), at(0, 0), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("theta", [100.0, 10000.0])

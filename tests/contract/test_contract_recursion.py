@@ -25,6 +25,7 @@ from trm_lab.config import (
     LastCycles,
     LastUpdates,
     Layout,
+    Looped,
     Mixer,
     Model,
     TokenMLP,
@@ -119,9 +120,10 @@ def test_graph_updates_is_the_number_of_updates_that_backward_visits(
 
     answer = recurse(z, x, net, layout.cycle(n), T, gradient)[layout.answer]
     answer.sum().backward()
-    assert Counted.passes["forward"] == T * (n + 1)
+    updates = T * (n + (not isinstance(layout, Looped)))
+    assert Counted.passes["forward"] == updates
     assert Counted.passes["backward"] == model.graph_updates
-    assert model.effective_depth == model.layers * T * (n + 1)
+    assert model.effective_depth == model.layers * updates
 
 
 @pytest.mark.parametrize(
@@ -208,11 +210,13 @@ def test_a_truncated_gradient_is_not_the_derivative() -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=name)
 def test_a_cycle_has_n_plus_one_updates_and_ends_by_writing_the_answer(layout: Layout) -> None:
+    looped = isinstance(layout, Looped)
+    sees_x = looped or getattr(layout, "x_in_answer", getattr(layout, "x_in_last", False))
     for n in (1, 2, 7):
         cycle = layout.cycle(n)
-        assert len(cycle) == n + 1
+        assert len(cycle) == n + (not looped)
         assert cycle[-1].write == layout.answer
-        assert not cycle[-1].inject
+        assert cycle[-1].inject == sees_x
         assert all(update.inject and update.net == 0 for update in cycle[:-1])
         assert {update.net for update in cycle} == set(range(layout.nets))
         assert all(0 <= update.write < len(layout.latents) for update in cycle)

@@ -11,8 +11,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from tests.contract.instances import (
     ALL,
+    FEED_FORWARDS,
     GRADIENTS,
     HALTINGS,
+    INITIALS,
     INSTANCES,
     LAYOUTS,
     LOSSES,
@@ -24,14 +26,16 @@ from tests.contract.instances import (
     name,
 )
 from trm_lab.config import (
+    Attention,
     Eval,
+    LearnedStart,
     Model,
     NoPositions,
     PuzzleSlots,
     Recipe,
     Supervision,
-    TokenMLP,
     Train,
+    WholeProgram,
     load_recipe,
     recipe_from,
 )
@@ -44,6 +48,8 @@ def recipe_with(instance: Any) -> Recipe:
         LAYOUTS: ("model", "layout"),
         GRADIENTS: ("model", "gradient"),
         MIXERS: ("model", "mixer"),
+        FEED_FORWARDS: ("model", "ffn"),
+        INITIALS: ("model", "initial"),
         POSITIONS: ("model", "positions"),
         HALTINGS: ("supervision", "halting"),
         LOSSES: ("supervision", "loss"),
@@ -55,8 +61,10 @@ def recipe_with(instance: Any) -> Recipe:
     changes = {"model": {}, "supervision": {}, "train": {"updates": 5000}}
     if field:
         changes[section][field] = instance
-    if isinstance(instance, TokenMLP):
+    if instance in MIXERS and not isinstance(instance, Attention):
         changes["model"]["positions"] = NoPositions()
+    if isinstance(instance, LearnedStart):
+        changes["model"]["gradient"] = WholeProgram()
     return Recipe(
         task=instance if section == "task" else TASKS[0],
         model=Model(**changes["model"]),

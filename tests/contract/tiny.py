@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trm_lab.config import Attention, Model, NoPositions, PuzzleSlots, Rope, TokenMLP
+from trm_lab.config import Attention, Model, NoPositions, PuzzleSlots, Rope
 from trm_lab.core.core import Core, Readout, Weights
 from trm_lab.core.initial import initial_weights
 from trm_lab.core.supervision import Batch
@@ -23,7 +23,7 @@ def tiny_model(**changes: Any) -> Model:
         "expansion": 1.0,
         "round_to": 2,
         "mixer": mixer,
-        "positions": NoPositions() if isinstance(mixer, TokenMLP) else Rope(),
+        "positions": Rope() if isinstance(mixer, Attention) else NoPositions(),
         "puzzle": PuzzleSlots(slots=1, dim=3),
         "n": 2,
         "T": 2,

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from trm_lab.core.nets import linear, rms_norm, rope_tables, rotate, swiglu
+from trm_lab.core.positions import rope_tables, rotate
+from trm_lab.core.products import linear, rms_norm, swiglu
 
 CPU = torch.device("cpu")
 

@@ -64,7 +64,7 @@ class Uneven(Core):
 
     def net(self, params):
         return lambda index, h: apply_net(
-            params, f"net.{index}", (2, 1)[index], self.mix, self.model.norm_eps, h
+            self.model, self.block, params, f"net.{index}", h, layers=(2, 1)[index]
         )
 
 

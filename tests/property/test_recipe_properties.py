@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.contract.instances import (
+    FEED_FORWARDS,
     GRADIENTS,
     HALTINGS,
+    INITIALS,
     LAYOUTS,
     LOSSES,
     MIXERS,
@@ -19,19 +21,21 @@ from tests.contract.instances import (
     POSITIONS,
     SCHEDULES,
     TASKS,
+    fitting,
 )
 from trm_lab.accounting import account
 from trm_lab.config import (
     Eval,
+    FixedStart,
     LastUpdates,
+    LearnedStart,
+    Looped,
     Model,
-    NoPositions,
     PuzzleSlots,
     Recipe,
-    Rope,
     Supervision,
-    TokenMLP,
     Train,
+    WholeProgram,
     load_recipe,
     recipe_from,
 )
@@ -44,20 +48,25 @@ rates = st.floats(1e-6, 1.0, exclude_max=True)
 @st.composite
 def recipes(draw: Any) -> Recipe:
     mixer, positions = draw(st.sampled_from(MIXERS)), draw(st.sampled_from(POSITIONS))
-    if isinstance(mixer, TokenMLP) and isinstance(positions, Rope):
-        positions = NoPositions()
+    width, gradient = 4 * draw(counts), draw(st.sampled_from(GRADIENTS))
+    initial = draw(st.sampled_from(INITIALS))
     model = Model(
         layout=draw(st.sampled_from(LAYOUTS)),
         layers=draw(counts),
-        width=4 * draw(counts),
+        width=width,
         expansion=draw(st.floats(0.5, 8.0)),
         round_to=draw(counts),
         mixer=mixer,
-        positions=positions,
+        positions=fitting(mixer, positions, width),
         puzzle=draw(st.sampled_from([None, PuzzleSlots(slots=2, dim=4)])),
         n=draw(counts),
         T=draw(counts),
-        gradient=draw(st.sampled_from(GRADIENTS)),
+        gradient=WholeProgram() if isinstance(initial, LearnedStart) else gradient,
+        ffn=draw(st.sampled_from(FEED_FORWARDS)),
+        initial=initial,
+        norm=draw(st.sampled_from(["post", "pre"])),
+        residual_scale=draw(st.floats(0.1, 2.0)),
+        head=draw(st.sampled_from(["untied", "tied"])),
     )
     supervision = Supervision(
         N_sup=draw(counts),
@@ -120,7 +129,7 @@ def test_the_account_of_any_recipe_adds_up(recipe: Recipe) -> None:
     found, model = account(recipe), recipe.model
     assert found.params == found.recurring_params + found.once_params
     assert found.recurring_params % (model.layers * model.layout.nets) == 0
-    updates = model.T * (model.n + 1)
+    updates = model.T * (model.n + (not isinstance(model.layout, Looped)))
     assert found.effective_depth == model.layers * updates
     assert found.max_depth == found.effective_depth * recipe.supervision.N_sup
     assert 1 <= found.graph_updates <= updates
@@ -148,10 +157,12 @@ def test_more_of_anything_costs_more(recipe: Recipe) -> None:
         assert found.flops_per_update > base.flops_per_update
         assert (found.params > base.params) == (name in ("layers", "width"))
         assert (found.effective_depth > base.effective_depth) == (name != "width")
+    updates = model.T * len(model.layout.cycle(model.n))
     one, whole = (
-        account(drawn(recipe, gradient=LastUpdates(k=k))) for k in (1, model.T * (model.n + 1))
+        account(drawn(recipe, gradient=LastUpdates(k=k), initial=FixedStart()))
+        for k in (1, updates)
     )
     assert one.graph_updates == 1
-    assert whole.graph_updates == model.T * (model.n + 1)
-    assert one.flops_per_update < whole.flops_per_update
+    assert whole.graph_updates == updates
+    assert (one.flops_per_update < whole.flops_per_update) == (updates > 1)
     assert one.eval_flops == whole.eval_flops == base.eval_flops

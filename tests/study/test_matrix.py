@@ -4,10 +4,10 @@ from typing import Any
 import pytest
 
 from tests.study.tiny import DEEP, SHALLOW, study
+from trm_lab.config.blocks import Attention
 from trm_lab.config.execution import Execution, Local, Sweep
 from trm_lab.config.gradient import LastUpdates, WholeProgram
 from trm_lab.config.halting import Confidence, Fixed
-from trm_lab.config.model import Attention
 from trm_lab.config.source import parse_yaml
 from trm_lab.config.supervision import Stablemax
 from trm_lab.config.training import AdamATan2, AdamW

@@ -32,6 +32,10 @@ RECIPES = {
     "scaled atan2": tiny_recipe(train={"optimizer": {"kind": "adam_atan2_scaled", "lr": 1e-2}}),
     "averaged table": tiny_recipe(train={"ema_table": True}),
     "without table": tiny_recipe(model={"puzzle": None}),
+    "random start": tiny_recipe(model={"initial": "random", "norm": "pre", "head": "tied"}),
+    "learned start": tiny_recipe(
+        model={"initial": "learned", "gradient": "whole_program", "layout": "looped"}
+    ),
 }
 
 

@@ -65,6 +65,19 @@ def test_a_plain_rollout_is_what_training_recorded(run: Path) -> None:
             )
 
 
+@pytest.mark.parametrize("initial", ["learned", "zero", "random"])
+def test_a_plain_rollout_starts_as_training_does(tmp_path: Path, initial: str) -> None:
+    model = {"initial": initial, "gradient": "whole_program"}
+    path = tmp_path / "run"
+    train(tiny_recipe(model=model, seed=3), path, execution=EXECUTION)
+    breadth = Rollouts(steps=(1, 2, 3), rollouts=(2,), restarts=initial != "random")
+    found = evaluate_run(path, breadth, Subject(weights="last"), execution=EXECUTION).grid
+    with np.load(path / "evaluation" / "last.npz") as recorded:
+        halt = recorded["halt_logit"]
+    np.testing.assert_allclose(found["halt_logit"][:, 0], halt, rtol=1e-4)
+    assert not np.allclose(found["halt_logit"][:, 1], halt, rtol=1e-4)
+
+
 def test_noise_never_lowers_oracle_accuracy(run: Path) -> None:
     grid = evaluate_run(run, GRID, execution=EXECUTION).grid
     oracle = grid["puzzle_accuracy"].sel(selector="oracle")

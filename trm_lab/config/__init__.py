@@ -1,19 +1,26 @@
 """Settings: what a run is, as frozen data.  Nothing here imports torch."""
 
-from trm_lab.config.gradient import Gradient, LastCycles, LastUpdates, WholeProgram
-from trm_lab.config.halting import Confidence, Fixed, Halting, QLearning
-from trm_lab.config.layout import Layout, ManyLatents, OneLatent, TwoLatents, Update
-from trm_lab.config.model import (
+from trm_lab.config.blocks import (
     Attention,
+    Convolution,
+    ConvSwiGLU,
+    FeedForward,
     LearnedPositions,
     Mixer,
-    Model,
+    MixtureOfExperts,
     NoPositions,
+    NormGateSwiGLU,
     Positions,
-    PuzzleSlots,
     Rope,
+    Rope2D,
+    SwiGLU,
     TokenMLP,
 )
+from trm_lab.config.gradient import Gradient, LastCycles, LastUpdates, WholeProgram
+from trm_lab.config.halting import Confidence, Fixed, Halting, QLearning
+from trm_lab.config.initial import FixedStart, Initial, LearnedStart, RandomStart, ZeroStart
+from trm_lab.config.layout import Layout, Looped, ManyLatents, OneLatent, TwoLatents, Update
+from trm_lab.config.model import Model, PuzzleSlots
 from trm_lab.config.presets import PRESETS, load_recipe, preset, recipe_from
 from trm_lab.config.recipe import Recipe
 from trm_lab.config.supervision import Loss, Softmax, Stablemax, Supervision
@@ -35,10 +42,12 @@ from trm_lab.config.training import (
 
 __all__ = [
     "PRESETS", "Adam", "AdamATan2", "AdamATan2Scaled", "AdamW", "Attention", "BundledSudoku",
-    "Confidence", "ConstantSchedule", "CosineSchedule", "Eval", "Fixed", "GeneratedSudoku",
-    "Gradient", "Halting", "LastCycles", "LastUpdates", "Layout", "LearnedPositions", "Loss",
-    "ManyLatents", "Mixer", "Model", "MultiSudoku", "Muon", "NoPositions", "OneLatent", "Optimizer",
-    "Positions", "PuzzleSlots", "QLearning", "Recipe", "Rope", "Schedule", "SignSGD", "Softmax",
-    "Stablemax", "SudokuCSV", "Supervision", "Task", "TokenMLP", "Train", "TwoLatents",
-    "Update", "WholeProgram", "load_recipe", "preset", "recipe_from",
+    "Confidence", "ConstantSchedule", "ConvSwiGLU", "Convolution", "CosineSchedule", "Eval",
+    "FeedForward", "Fixed", "FixedStart", "GeneratedSudoku", "Gradient", "Halting", "Initial",
+    "LastCycles", "LastUpdates", "Layout", "LearnedPositions", "LearnedStart", "Looped", "Loss",
+    "ManyLatents", "Mixer", "MixtureOfExperts", "Model", "MultiSudoku", "Muon", "NoPositions",
+    "NormGateSwiGLU", "OneLatent", "Optimizer", "Positions", "PuzzleSlots", "QLearning",
+    "RandomStart", "Recipe", "Rope", "Rope2D", "Schedule", "SignSGD", "Softmax", "Stablemax",
+    "SudokuCSV", "Supervision", "SwiGLU", "Task", "TokenMLP", "Train", "TwoLatents", "Update",
+    "WholeProgram", "ZeroStart", "load_recipe", "preset", "recipe_from",
 ]  # fmt: skip

@@ -44,6 +44,8 @@ class TwoLatents(Setting):
     kind: Literal["two_latents"] = "two_latents"
     nets: Literal[1, 2] = 1
     """Separate block stacks: 1 shared by all updates, 2 for one of z and one of y."""
+    x_in_answer: bool = False
+    """Whether the update of y sees x too: `y <- net(y + (z + x))`."""
 
     @property
     def latents(self) -> tuple[str, ...]:
@@ -58,7 +60,9 @@ class TwoLatents(Setting):
     def cycle(self, n: int) -> tuple[Update, ...]:
         """Give the n + 1 updates of one cycle."""
         think = Update(write=0, state=(0,), context=(1,), inject=True)
-        answer = Update(write=1, state=(1,), context=(0,), net=self.nets - 1)
+        answer = Update(
+            write=1, state=(1,), context=(0,), inject=self.x_in_answer, net=self.nets - 1
+        )
         return (think,) * n + (answer,)
 
 
@@ -66,6 +70,8 @@ class OneLatent(Setting):
     """A single latent z: `z <- net(z + x)` n times, then `z <- net(z)` (TRM, table 2)."""
 
     kind: Literal["one_latent"] = "one_latent"
+    x_in_last: bool = False
+    """Whether the last update sees x too.  TRM's text has it so, its released code not."""
 
     @property
     def nets(self) -> int:
@@ -85,7 +91,36 @@ class OneLatent(Setting):
     def cycle(self, n: int) -> tuple[Update, ...]:
         """Give the n + 1 updates of one cycle."""
         think = Update(write=0, state=(0,), inject=True)
-        return (think,) * n + (Update(write=0, state=(0,)),)
+        return (think,) * n + (Update(write=0, state=(0,), inject=self.x_in_last),)
+
+
+class Looped(Setting):
+    """A single latent z and nothing else: `z <- net(z + x)` n times.
+
+    The looped Transformer: HRM's baseline (one update of eight layers) and URM (arXiv 2512.14693).
+    Its cycle has n updates, where other layouts have n + 1.
+    """
+
+    kind: Literal["looped"] = "looped"
+
+    @property
+    def nets(self) -> int:
+        """Number of separate block stacks."""
+        return 1
+
+    @property
+    def latents(self) -> tuple[str, ...]:
+        """Names of the latents, by index."""
+        return ("z",)
+
+    @property
+    def answer(self) -> int:
+        """Index of the latent that the heads read."""
+        return 0
+
+    def cycle(self, n: int) -> tuple[Update, ...]:
+        """Give the n updates of one cycle."""
+        return (Update(write=0, state=(0,), inject=True),) * n
 
 
 class ManyLatents(Setting):
@@ -100,6 +135,8 @@ class ManyLatents(Setting):
     """Reasoning latents beside the answer."""
     nets: Literal[1, 2] = 1
     """Separate block stacks: 1 shared by all updates, 2 for one of the z and one of y."""
+    x_in_answer: bool = False
+    """Whether the update of y sees x too: `y <- net(y + (sum_j z_j + x))`."""
 
     @property
     def latents(self) -> tuple[str, ...]:
@@ -117,7 +154,12 @@ class ManyLatents(Setting):
         think = (
             Update(write=i % self.k, state=z, context=(self.k,), inject=True) for i in range(n)
         )
-        return (*think, Update(write=self.k, state=(self.k,), context=z, net=self.nets - 1))
+        answer = Update(
+            write=self.k, state=(self.k,), context=z, inject=self.x_in_answer, net=self.nets - 1
+        )
+        return (*think, answer)
 
 
-Layout = Annotated[TwoLatents | OneLatent | ManyLatents, Field(discriminator="kind"), BY_NAME]
+Layout = Annotated[
+    TwoLatents | OneLatent | ManyLatents | Looped, Field(discriminator="kind"), BY_NAME
+]

@@ -4,53 +4,23 @@ Letters: D width, L cells, E puzzle slots, S = L + E positions.
 """
 
 import math
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from trm_lab.config.base import BY_NAME, Setting
+from trm_lab.config.base import Setting
+from trm_lab.config.blocks import (
+    Attention,
+    FeedForward,
+    Mixer,
+    Positions,
+    Rope,
+    Rope2D,
+    SwiGLU,
+)
 from trm_lab.config.gradient import Gradient, LastCycles
+from trm_lab.config.initial import FixedStart, Initial, LearnedStart
 from trm_lab.config.layout import Layout, TwoLatents
-
-
-class Attention(Setting):
-    """Full bidirectional multi-head attention, no mask: padding attends and is attended."""
-
-    kind: Literal["attention"] = "attention"
-    heads: int = Field(default=8, ge=1)
-    head_dim: int | None = Field(default=None, ge=2, multiple_of=2)
-    """Width of a head; width / heads if not given."""
-
-
-class TokenMLP(Setting):
-    """SwiGLU over the positions, residual and norm over positions too (TRM's `mlp_t`)."""
-
-    kind: Literal["token_mlp"] = "token_mlp"
-
-
-Mixer = Annotated[Attention | TokenMLP, Field(discriminator="kind"), BY_NAME]
-
-
-class Rope(Setting):
-    """Rotary positions on queries and keys (Su et al. 2021, arXiv 2104.09864), half-split."""
-
-    kind: Literal["rope"] = "rope"
-    theta: float = Field(default=10000.0, gt=1)
-
-
-class LearnedPositions(Setting):
-    """A learned vector per position: `x <- (x + p) / sqrt(2)`."""
-
-    kind: Literal["learned"] = "learned"
-
-
-class NoPositions(Setting):
-    """No position code."""
-
-    kind: Literal["none"] = "none"
-
-
-Positions = Annotated[Rope | LearnedPositions | NoPositions, Field(discriminator="kind"), BY_NAME]
 
 
 class PuzzleSlots(Setting):
@@ -76,7 +46,15 @@ class Model(Setting):
     """Inner widths are rounded up to a multiple of this; 256 as published, which at small widths
     costs up to four times the FLOPs."""
     mixer: Mixer = Attention()
+    ffn: FeedForward = SwiGLU()
     positions: Positions = Rope()
+    norm: Literal["post", "pre"] = "post"
+    """Where a block normalises: `rms(h + f(h))`, or `h + f(rms(h))` with a norm at a net's end."""
+    residual_scale: float = Field(default=1.0, gt=0, le=10)
+    """Factor on what a mixer or a feed-forward adds, s in `h + s f(h)`."""
+    head: Literal["untied", "tied"] = "untied"
+    """Whether the output head has weights of its own or uses the token embedding's."""
+    initial: Initial = FixedStart()
     puzzle: PuzzleSlots | None = PuzzleSlots()
     """Puzzle slots, or null for none."""
     n: int = Field(default=6, ge=1, le=1000)
@@ -104,7 +82,7 @@ class Model(Setting):
 
     @property
     def effective_depth(self) -> int:
-        """Blocks in sequence in one supervision step: layers * T * (n + 1)."""
+        """Blocks in sequence in one supervision step: layers * T * updates of a cycle (n + 1)."""
         return self.layers * self.T * len(self.layout.cycle(self.n))
 
     @property
@@ -124,14 +102,30 @@ class Model(Setting):
                     f"width {self.width} does not split into {heads} heads of even width; "
                     f"heads: {near} does, or give mixer.head_dim"
                 )
-        if isinstance(self.mixer, TokenMLP) and isinstance(self.positions, Rope):
+        if isinstance(self.positions, Rope | Rope2D) and not isinstance(self.mixer, Attention):
             raise ValueError(
-                "positions: rope acts inside attention only and would be ignored by "
-                "mixer: token_mlp; use positions: none or learned"
+                f"positions: {self.positions.kind} acts inside attention only and would be ignored "
+                f"by mixer: {self.mixer.kind}; use positions: none or learned"
+            )
+        if isinstance(self.positions, Rope2D) and self.head_dim % 4:
+            raise ValueError(
+                f"positions: rope_2d splits a head into four, and heads of width {self.head_dim} "
+                "do not split; give mixer.heads or mixer.head_dim so that they are a multiple of 4"
             )
         if self.puzzle and self.puzzle.dim > self.puzzle.slots * self.width:
             raise ValueError(
                 f"puzzle.dim {self.puzzle.dim} does not fit into {self.puzzle.slots} slots of "
                 f"width {self.width}; at most {self.puzzle.slots * self.width}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _start_is_reached(self) -> Self:
+        cycle = len(self.layout.cycle(self.n))
+        if isinstance(self.initial, LearnedStart) and self.gradient.cut(cycle, self.T):
+            raise ValueError(
+                f"initial: learned gets no gradient: only the last {self.graph_updates} of "
+                f"{cycle * self.T} updates keep their graph; use gradient: whole_program, or "
+                "initial: fixed"
             )
         return self

@@ -12,6 +12,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from trm_lab.config.base import Setting
+from trm_lab.config.blocks import Rope2D
 from trm_lab.config.model import Model
 from trm_lab.config.supervision import Supervision
 from trm_lab.config.task import Task
@@ -22,6 +23,13 @@ OUTSIDE_IDENTITY: dict[str, Any] = {"seed": True, "task": {"train_csv", "test_cs
 
 ADDED: dict[str, Any] = {
     "train.ema_table": False,
+    "model.layout.x_in_answer": False,
+    "model.layout.x_in_last": False,
+    "model.ffn": {"kind": "swiglu"},
+    "model.norm": "post",
+    "model.residual_scale": 1.0,
+    "model.head": "untied",
+    "model.initial": {"kind": "fixed"},
 }
 """Settings younger than the first release, each with the one value that does what was done before.
 
@@ -46,6 +54,12 @@ class Recipe(Setting):
             raise ValueError(
                 "train.ema_table: true averages the puzzle table, and model.puzzle: null has none"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _grid(self) -> Self:
+        if isinstance(self.model.positions, Rope2D):
+            self.model.positions.grid(self.task.cells)
         return self
 
     @property

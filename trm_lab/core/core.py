@@ -13,9 +13,13 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from trm_lab.config.blocks import LearnedPositions
 from trm_lab.config.gradient import Gradient
-from trm_lab.config.model import LearnedPositions, Model
-from trm_lab.core.nets import Mix, Params, apply_net, build_mixer, linear
+from trm_lab.config.initial import FixedStart, LearnedStart, RandomStart, ZeroStart
+from trm_lab.config.model import Model
+from trm_lab.core.nets import Block, apply_net, build_block
+from trm_lab.core.noise import derive, normal
+from trm_lab.core.products import Params, linear
 from trm_lab.core.recursion import Latents, recurse
 from trm_lab.parameters import Geometry
 
@@ -31,7 +35,8 @@ class Weights:
     params: dict[str, Tensor]
     """Trained parameters by name; see `trm_lab.parameters`."""
     initial: tuple[Float[Tensor, " D"], ...]
-    """Untrained start of each latent, one vector broadcast over positions."""
+    """Untrained start of each latent, one vector broadcast over positions; none for other starts
+    than the fixed one."""
     table: Float[Tensor, "ids dim"] | None = None
     """Puzzle table, trained by its own sparse optimiser."""
 
@@ -58,21 +63,51 @@ class Core:
     geometry: Geometry
     dtype: torch.dtype = torch.float32
     device: torch.device = CPU
-    mix: Mix = field(init=False, repr=False, compare=False)
+    block: Block = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        mix = build_mixer(self.model, self.positions, self.dtype, self.device)
-        object.__setattr__(self, "mix", mix)
+        block = build_block(self.model, self.positions, self.dtype, self.device)
+        object.__setattr__(self, "block", block)
 
     @property
     def positions(self) -> int:
         """Positions of a state, S."""
         return self.geometry.cells + self.model.slots
 
-    def start(self, weights: Weights, batch: int) -> Latents:
-        """Give the latents of fresh puzzles: the initial vectors over all positions."""
+    @property
+    def draws_start(self) -> bool:
+        """Whether `start` needs random keys."""
+        return isinstance(self.model.initial, RandomStart)
+
+    def start(
+        self,
+        weights: Weights,
+        batch: int,
+        keys: Int[Tensor, " B"] | None = None,
+        params: Params | None = None,
+    ) -> Latents:
+        """Give the latents of fresh puzzles.
+
+        `keys` are the random keys of the puzzles, which a random start needs; `params` stands in
+        for `weights.params`, where a learned start lies.
+        """
         shape = (batch, self.positions, self.model.width)
-        return tuple(v.to(self.dtype).expand(shape) for v in weights.initial)
+        latents, setting = self.model.layout.latents, self.model.initial
+        match setting:
+            case FixedStart():
+                return tuple(v.to(self.dtype).expand(shape) for v in weights.initial)
+            case LearnedStart():
+                learned = weights.params if params is None else params
+                vectors = (learned[f"initial.{name}"] for name in latents)
+                return tuple(v.to(self.dtype).expand(shape) for v in vectors)
+            case ZeroStart():
+                zeros = torch.zeros(shape, dtype=self.dtype, device=self.device)
+                return (zeros,) * len(latents)
+            case RandomStart():
+                assert keys is not None, "a random start needs the random keys of its puzzles"
+                size = shape[1] * shape[2]
+                drawn = (normal(derive(keys, i), size) for i in range(len(latents)))
+                return tuple((setting.std * d).to(self.dtype).view(shape) for d in drawn)
 
     def embed(
         self, params: Params, inputs: Int[Tensor, "B L"], rows: Float[Tensor, "B dim"] | None
@@ -92,9 +127,7 @@ class Core:
     def net(self, params: Params) -> Callable[[int, Tensor], Tensor]:
         """Bind the nets to parameters."""
         model = self.model
-        return lambda index, h: apply_net(
-            params, f"net.{index}", model.layers, self.mix, model.norm_eps, h
-        )
+        return lambda index, h: apply_net(model, self.block, params, f"net.{index}", h)
 
     def step(
         self,
@@ -118,7 +151,8 @@ class Core:
         T = model.T if T is None else T
         z = recurse(z, x, self.net(params), cycle, T, gradient or model.gradient)
         y = z[model.layout.answer]
-        logits = linear(y, params["head.logits"])[..., model.slots :, :]
+        head = "head.logits" if model.head == "untied" else "embed.tokens"
+        logits = linear(y, params[head])[..., model.slots :, :]
         first = y[..., 0, :]
         halt = F.linear(
             first, params["head.halt.weight"].to(y.dtype), params["head.halt.bias"].to(y.dtype)

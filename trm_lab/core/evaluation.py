@@ -14,6 +14,7 @@ from torch import Tensor
 from trm_lab.core.core import Core, Weights
 from trm_lab.core.halting import HALT
 from trm_lab.core.losses import score
+from trm_lab.core.rollouts import puzzle_keys, start_keys
 
 
 @dataclass(frozen=True)
@@ -50,18 +51,21 @@ def evaluate(
     n: int | None = None,
     T: int | None = None,
     batch: int = 64,
+    seed: int = 0,
 ) -> Outcomes:
     """Evaluate parameters on puzzles with identifier 0 after each of the given (rising) steps.
 
     `params` stands in for `weights.params`, so that averaged weights can be evaluated.  `n` and `T`
-    default to the model's own.
+    default to the model's own.  A random start is that of rollout 0: keyed by `seed` and the
+    puzzle's tokens, not by its place or its batch.
     """
     kept: tuple[list[np.ndarray], ...] = ([], [], [])
     for at in range(0, len(inputs), batch):
         tokens = torch.as_tensor(inputs[at : at + batch].astype(np.int32), device=core.device)
         target = torch.as_tensor(labels[at : at + batch].astype(np.int64), device=core.device)
         rows = weights.rows(torch.zeros(len(tokens), dtype=torch.int64, device=core.device))
-        z = core.start(weights, len(tokens))
+        keys = start_keys(puzzle_keys(inputs[at : at + batch], seed, 1).to(core.device))
+        z = core.start(weights, len(tokens), keys, params)
         recorded = []
         for step in range(1, steps[-1] + 1):
             z, logits, halt = core.step(params, z, tokens, rows, n=n, T=T)

@@ -13,7 +13,7 @@ from scipy.special import erf, erfinv
 
 from trm_lab.config.model import Model
 from trm_lab.core.core import Weights
-from trm_lab.parameters import Geometry, latent_names, parameters, table_shape
+from trm_lab.parameters import Geometry, parameters, table_shape, untrained_latents
 
 TRUNCATION = 2.0
 """Standard deviations at which the normal is cut, as JAX's and flax's initialisers do."""
@@ -62,7 +62,7 @@ def initial_weights(
     }
     vectors = tuple(
         draw(name, (model.width,), 1.0).to(dtype).to(wide).to(device)
-        for name in latent_names(model.layout)
+        for name in untrained_latents(model)
     )
     shape = table_shape(model, geometry)
     table = torch.zeros(shape, dtype=wide, device=device) if shape else None

@@ -70,7 +70,7 @@ def _roll_out(
     rows = weights.rows(torch.zeros(B * R, dtype=torch.int64, device=device))
     keys = puzzle_keys(inputs, setting.seed, R).to(device)
     perturbed = (torch.arange(R, device=device) > 0).repeat(B)
-    z = core.start(weights, B * R)
+    z = core.start(weights, B * R, start_keys(keys))
     if setting.restarts:
         z = _replace(z, perturbed, _draws(keys, RESTART, z))
     recorded = []
@@ -97,6 +97,11 @@ def puzzle_keys(inputs: Integer[np.ndarray, "B L"], seed: int, R: int) -> Int[Te
         np.frombuffer(b"".join(digests), dtype="<i8").astype(np.int64) ^ words
     )
     return derive(puzzles.repeat_interleave(R), torch.arange(R).repeat(len(inputs)))
+
+
+def start_keys(keys: Int[Tensor, " K"]) -> Int[Tensor, " K"]:
+    """Give the keys that a random start draws from."""
+    return derive(keys, RESTART)
 
 
 def relative_change(old: Tensor, new: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from trm_lab.config.supervision import Supervision
 from trm_lab.core.core import Core, Weights
 from trm_lab.core.halting import HALT, continue_value, halting_losses, release
 from trm_lab.core.losses import IGNORED, puzzle_losses, score
-from trm_lab.core.nets import Params
+from trm_lab.core.products import Params
 from trm_lab.core.recursion import Latents
 
 
@@ -67,21 +67,32 @@ def empty_carry(core: Core, weights: Weights, batch: Batch) -> Carry:
     """Give a carry whose slots all ask to be refilled."""
     size = batch.inputs.shape[0]
     device = batch.inputs.device
+    none = torch.zeros(size, dtype=torch.int64, device=device)
     return Carry(
-        core.start(weights, size),
+        tuple(latent.detach() for latent in core.start(weights, size, none)),
         torch.zeros(size, dtype=torch.int32, device=device),
         torch.ones(size, dtype=torch.bool, device=device),
         batch,
     )
 
 
-def refill(core: Core, weights: Weights, carry: Carry, batch: Batch) -> Carry:
-    """Put fresh puzzles of `batch` into the halted slots."""
+def refill(
+    core: Core,
+    weights: Weights,
+    carry: Carry,
+    batch: Batch,
+    keys: Int[Tensor, " B"] | None = None,
+) -> Carry:
+    """Put fresh puzzles of `batch` into the halted slots.
+
+    `keys` are random keys of the slots, which only a random start needs.  A learned start keeps
+    its graph in the slots that are refilled; the others stay detached.
+    """
 
     def choose(new: Tensor, old: Tensor) -> Tensor:
         return torch.where(carry.halted.view(-1, *[1] * (old.ndim - 1)), new, old)
 
-    start = core.start(weights, carry.steps.shape[0])
+    start = core.start(weights, carry.steps.shape[0], keys)
     return Carry(
         tuple(choose(new, old) for new, old in zip(start, carry.z, strict=True)),
         torch.where(carry.halted, 0, carry.steps),

@@ -267,6 +267,7 @@ def _flat(session: Session) -> dict[str, Tensor]:
     latents = session.recipe.model.layout.latents
     flat = {f"raw/{k}": v for k, v in tensors["params"].items()}
     flat |= {f"ema/{k}": v for k, v in (tensors["ema"] or {}).items()}
-    flat |= {f"initial/{k}": v for k, v in zip(latents, tensors["initial"], strict=True)}
+    if tensors["initial"]:  # a learned start is among the parameters, others have no vectors
+        flat |= {f"initial/{k}": v for k, v in zip(latents, tensors["initial"], strict=True)}
     flat |= {k: tensors[k] for k in ("table", "ema_table") if tensors[k] is not None}
     return {k: v.contiguous() for k, v in flat.items()}

@@ -100,7 +100,8 @@ class Session:
         train, supervision = recipe.train, recipe.supervision
         update = self.counters.update + 1
         self.started += self.carry.halted.sum()
-        carry = refill(self.core, weights, self.carry, self.stream.draw(update))
+        keys = self.stream.keys(update) if self.core.draws_start else None
+        carry = refill(self.core, weights, self.carry, self.stream.draw(update), keys)
         rows = weights.rows(carry.batch.identifiers)
         rows = None if rows is None else rows.requires_grad_()
         minimum = self.stream.minimum(update, supervision.exploration, supervision.N_sup)

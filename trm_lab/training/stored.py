@@ -40,4 +40,5 @@ def stored_weights(folder: RunFolder, core: Core, which: str) -> Weights:
         content = torch.load(folder.best, map_location=core.device, weights_only=True)
         params, table = content["params"], content.get("table", table)
     initial = part("initial")
-    return Weights(params, tuple(initial[name] for name in core.model.layout.latents), table)
+    vectors = tuple(initial[name] for name in core.model.layout.latents if name in initial)
+    return Weights(params, vectors, table)

@@ -64,6 +64,12 @@ class Stream:
         turned = [pair[1] for pair in pairs]
         return pairs[0][0], turned[0] if labels.ndim == 2 else np.stack(turned, axis=1)
 
+    def keys(self, update: int) -> Int[Tensor, " B"]:
+        """Give each slot's random key at an update, from which a random start is drawn."""
+        rng = keyed(self.seed, "start", update)
+        keys = rng.integers(-(2**63), 2**63, self.batch, dtype=np.int64)
+        return torch.as_tensor(keys, device=self.device)
+
     def minimum(self, update: int, exploration: float, N_sup: int) -> Int[Tensor, " B"]:
         """Give the steps before which exploration keeps each slot: 2..N_sup, or 0 for none."""
         if N_sup == 1:

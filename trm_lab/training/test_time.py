@@ -13,6 +13,7 @@ import xarray as xr
 import trm_lab
 from trm_lab.accounting import flops
 from trm_lab.config.execution import Execution
+from trm_lab.config.initial import RandomStart
 from trm_lab.config.recipe import Recipe
 from trm_lab.config.test_time import Rollouts, Subject
 from trm_lab.core.core import Core
@@ -57,7 +58,8 @@ def evaluate_run(
     if not folder.recipe_file.exists():
         raise ConfigError(f"{folder.path}: no run folder: it holds no {folder.recipe_file.name}")
     recipe = folder.recipe()
-    if setting.rollouts[-1] > 1 and not setting.perturbed:
+    differ = setting.perturbed or isinstance(recipe.model.initial, RandomStart)
+    if setting.rollouts[-1] > 1 and not differ:
         raise ConfigError(
             f"rollouts: {setting.rollouts[-1]} rollouts without noise or restarts are all the "
             "same; give noise above 0, or restarts"
