@@ -23,8 +23,10 @@ from trm_lab.config import (
     Loss,
     Mixer,
     Optimizer,
+    Policy,
     Positions,
     Recipe,
+    Rule,
     Schedule,
     Task,
     TwoLatents,
@@ -256,7 +258,7 @@ def test_every_union_of_a_recipe_is_under_contract() -> None:
     assert found == {frozenset(members(union)) for union in INSTANCES}
     named = {
         Layout, Gradient, Mixer, FeedForward, Positions, Initial, Halting, Loss, Optimizer,
-        Adam, Schedule, Task,
+        Adam, Schedule, Task, Rule, Policy,
     }  # fmt: skip
     assert named == set(INSTANCES)
     assert len(found) == len(named)

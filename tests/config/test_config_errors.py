@@ -49,9 +49,18 @@ CASES = {
         "r.yaml:3:3: supervision.halting: no such kind 'confidance'; did you mean confidence?",
     ),
     "an unknown kind with nothing near": (
-        MLP + "supervision:\n  halting: {kind: oracle}\n",
-        "r.yaml:3:3: supervision.halting: no such kind 'oracle'; "
-        "known: fixed, confidence, q_learning",
+        MLP + "supervision:\n  halting: {kind: luck}\n",
+        "r.yaml:3:3: supervision.halting: no such kind 'luck'; "
+        "known: fixed, confidence, q_learning, residual",
+    ),
+    "training with the oracle": (
+        MLP + "supervision:\n  halting: oracle\n",
+        "r.yaml:3:3: supervision.halting: oracle knows the solution and is for evaluation only; "
+        "train with another rule and set eval.policy: {kind: when_halted, rule: oracle}",
+    ),
+    "a residual without a threshold": (
+        MLP + "supervision:\n  halting: residual\n",
+        "r.yaml:3:3: supervision.halting.threshold: is required",
     ),
     "no kind": (
         "task: {size: 4}\nmodel: {}\ntrain: {updates: 5000}\n",

@@ -10,6 +10,7 @@ from trm_lab.config import (
     AdamATan2,
     AdamATan2Scaled,
     AdamW,
+    AllSteps,
     Attention,
     BundledSudoku,
     Confidence,
@@ -40,11 +41,16 @@ from trm_lab.config import (
     NormGateSwiGLU,
     OneLatent,
     Optimizer,
+    Oracle,
+    Own,
+    Policy,
     Positions,
     QLearning,
     RandomStart,
+    Residual,
     Rope,
     Rope2D,
+    Rule,
     Schedule,
     Softmax,
     Stablemax,
@@ -53,6 +59,7 @@ from trm_lab.config import (
     Task,
     TokenMLP,
     TwoLatents,
+    WhenHalted,
     WholeProgram,
     ZeroStart,
 )
@@ -95,7 +102,21 @@ FEED_FORWARDS = (
     MixtureOfExperts(experts=3, active=1),
 )
 INITIALS = (FixedStart(), LearnedStart(), ZeroStart(), RandomStart(), RandomStart(std=0.1))
-HALTINGS = (Fixed(), Confidence(), QLearning())
+HALTINGS = (
+    Fixed(),
+    Confidence(),
+    Confidence(threshold=1.5),
+    QLearning(),
+    Residual(threshold=0.4),
+)
+RULES = (
+    Own(),
+    Confidence(threshold=-0.5),
+    QLearning(),
+    Residual(threshold=0.6),
+    Oracle(),
+)
+POLICIES = (AllSteps(), WhenHalted(rule=Residual(threshold=0.05)))
 LOSSES = (
     Stablemax(),
     Stablemax(dtype="float32"),
@@ -134,6 +155,8 @@ INSTANCES: dict[Any, tuple[Any, ...]] = {
     Positions: POSITIONS,
     Initial: INITIALS,
     Halting: HALTINGS,
+    Rule: RULES,
+    Policy: POLICIES,
     Loss: LOSSES,
     Optimizer: OPTIMIZERS,
     Adam: ADAMS,

@@ -20,7 +20,9 @@ from tests.contract.instances import (
     LOSSES,
     MIXERS,
     OPTIMIZERS,
+    POLICIES,
     POSITIONS,
+    RULES,
     SCHEDULES,
     TASKS,
     name,
@@ -35,6 +37,7 @@ from trm_lab.config import (
     Recipe,
     Supervision,
     Train,
+    WhenHalted,
     WholeProgram,
     load_recipe,
     recipe_from,
@@ -53,14 +56,17 @@ def recipe_with(instance: Any) -> Recipe:
         POSITIONS: ("model", "positions"),
         HALTINGS: ("supervision", "halting"),
         LOSSES: ("supervision", "loss"),
+        RULES: ("eval", "policy"),
+        POLICIES: ("eval", "policy"),
         OPTIMIZERS: ("train", "optimizer"),
         SCHEDULES: ("train", "schedule"),
         TASKS: ("task", None),
     }
     section, field = next(place for group, place in kinds.items() if instance in group)
-    changes = {"model": {}, "supervision": {}, "train": {"updates": 5000}}
+    changes = {"model": {}, "supervision": {}, "train": {"updates": 5000}, "eval": {}}
     if field:
-        changes[section][field] = instance
+        ruled = instance in RULES and instance not in HALTINGS
+        changes[section][field] = WhenHalted(rule=instance) if ruled else instance
     if instance in MIXERS and not isinstance(instance, Attention):
         changes["model"]["positions"] = NoPositions()
     if isinstance(instance, LearnedStart):
@@ -70,6 +76,7 @@ def recipe_with(instance: Any) -> Recipe:
         model=Model(**changes["model"]),
         supervision=Supervision(**changes["supervision"]),
         train=Train(**changes["train"]),
+        eval=Eval(**changes["eval"]),
     )
 
 

@@ -17,7 +17,19 @@ from trm_lab.config.blocks import (
     TokenMLP,
 )
 from trm_lab.config.gradient import Gradient, LastCycles, LastUpdates, WholeProgram
-from trm_lab.config.halting import Confidence, Fixed, Halting, QLearning
+from trm_lab.config.halting import (
+    AllSteps,
+    Confidence,
+    Fixed,
+    Halting,
+    Oracle,
+    Own,
+    Policy,
+    QLearning,
+    Residual,
+    Rule,
+    WhenHalted,
+)
 from trm_lab.config.initial import FixedStart, Initial, LearnedStart, RandomStart, ZeroStart
 from trm_lab.config.layout import Layout, Looped, ManyLatents, OneLatent, TwoLatents, Update
 from trm_lab.config.model import Model, PuzzleSlots
@@ -41,13 +53,14 @@ from trm_lab.config.training import (
 )
 
 __all__ = [
-    "PRESETS", "Adam", "AdamATan2", "AdamATan2Scaled", "AdamW", "Attention", "BundledSudoku",
-    "Confidence", "ConstantSchedule", "ConvSwiGLU", "Convolution", "CosineSchedule", "Eval",
-    "FeedForward", "Fixed", "FixedStart", "GeneratedSudoku", "Gradient", "Halting", "Initial",
-    "LastCycles", "LastUpdates", "Layout", "LearnedPositions", "LearnedStart", "Looped", "Loss",
-    "ManyLatents", "Mixer", "MixtureOfExperts", "Model", "MultiSudoku", "Muon", "NoPositions",
-    "NormGateSwiGLU", "OneLatent", "Optimizer", "Positions", "PuzzleSlots", "QLearning",
-    "RandomStart", "Recipe", "Rope", "Rope2D", "Schedule", "SignSGD", "Softmax", "Stablemax",
-    "SudokuCSV", "Supervision", "SwiGLU", "Task", "TokenMLP", "Train", "TwoLatents", "Update",
+    "PRESETS", "Adam", "AdamATan2", "AdamATan2Scaled", "AdamW", "AllSteps", "Attention",
+    "BundledSudoku", "Confidence", "ConstantSchedule", "ConvSwiGLU", "Convolution",
+    "CosineSchedule", "Eval", "FeedForward", "Fixed", "FixedStart", "GeneratedSudoku", "Gradient",
+    "Halting", "Initial", "LastCycles", "LastUpdates", "Layout", "LearnedPositions",
+    "LearnedStart", "Looped", "Loss", "ManyLatents", "Mixer", "MixtureOfExperts", "Model",
+    "MultiSudoku", "Muon", "NoPositions", "NormGateSwiGLU", "OneLatent", "Optimizer", "Oracle",
+    "Own", "Policy", "Positions", "PuzzleSlots", "QLearning", "RandomStart", "Recipe", "Residual",
+    "Rope", "Rope2D", "Rule", "Schedule", "SignSGD", "Softmax", "Stablemax", "SudokuCSV",
+    "Supervision", "SwiGLU", "Task", "TokenMLP", "Train", "TwoLatents", "Update", "WhenHalted",
     "WholeProgram", "ZeroStart", "load_recipe", "preset", "recipe_from",
 ]  # fmt: skip

@@ -30,6 +30,9 @@ ADDED: dict[str, Any] = {
     "model.residual_scale": 1.0,
     "model.head": "untied",
     "model.initial": {"kind": "fixed"},
+    "supervision.halting.threshold": 0.0,
+    "supervision.exploration_law": "uniform",
+    "eval.policy": {"kind": "all_steps"},
 }
 """Settings younger than the first release, each with the one value that does what was done before.
 

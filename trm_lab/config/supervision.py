@@ -1,8 +1,8 @@
 """Deep supervision as data: the loop over supervision steps, and what each step is paid for."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from trm_lab.config.base import BY_NAME, Fraction, Setting
 from trm_lab.config.halting import Confidence, Halting
@@ -26,6 +26,9 @@ class Softmax(Setting):
 Loss = Annotated[Stablemax | Softmax, Field(discriminator="kind"), BY_NAME]
 
 
+ExplorationLaw = Literal["uniform", "full", "geometric"]
+
+
 class Supervision(Setting):
     """Deep supervision: one supervision step per optimiser update, halted slots are refilled."""
 
@@ -33,7 +36,21 @@ class Supervision(Setting):
     """Supervision steps per puzzle, at most."""
     halting: Halting = Confidence()
     exploration: Fraction = 0.1
-    """Chance, per slot and step, of a minimum number of steps drawn from 2..N_sup."""
+    """Chance, per slot and step, of a minimum number of steps."""
+    exploration_law: ExplorationLaw = "uniform"
+    """Law of that minimum: uniform over 2..N_sup as published, always N_sup, or geometric from 2
+    on with p = 1/2, at most N_sup."""
     halt_weight: float = Field(default=0.5, ge=0)
     """Weight of the halting losses."""
     loss: Loss = Stablemax()
+
+    @field_validator("halting", mode="before")
+    @classmethod
+    def _no_oracle(cls, value: Any) -> Any:
+        kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", value)
+        if kind == "oracle":
+            raise ValueError(
+                "oracle knows the solution and is for evaluation only; train with another rule and "
+                "set eval.policy: {kind: when_halted, rule: oracle}"
+            )
+        return value

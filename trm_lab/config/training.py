@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from trm_lab.config.base import BY_NAME, Fraction, Setting
+from trm_lab.config.halting import AllSteps, Policy
 
 Betas = Annotated[tuple[Fraction, Fraction], Field(strict=False)]
 """Strict elsewhere, but YAML has lists and no tuples."""
@@ -145,7 +146,7 @@ Steps = Annotated[
 
 
 class Eval(Setting):
-    """What is evaluated, and when.  Evaluation runs all steps for every puzzle."""
+    """What is evaluated, when, and how long each puzzle is worked on."""
 
     every: int = Field(default=1000, ge=1)
     """Updates between evaluations on the validation puzzles."""
@@ -155,6 +156,8 @@ class Eval(Setting):
     """Supervision steps after which test accuracy is recorded at the end."""
     best: bool = False
     """Evaluate the best weights on the test puzzles too, beside the last."""
+    policy: Policy = AllSteps()
+    """Whether every puzzle gets all steps, or stops when a halting rule says so."""
 
     @model_validator(mode="after")
     def _rising(self) -> Self:

@@ -27,6 +27,8 @@ class Outcomes:
     cell_accuracy: Float[np.ndarray, "P K"]
     """Share of the cells that are right, given cells included."""
     halt_logit: Float[np.ndarray, "P K"]
+    halting_step: Int[np.ndarray, " P"]
+    """Supervision steps that each puzzle had: all, or up to its own halting."""
 
     @property
     def puzzle_accuracy(self) -> Float[np.ndarray, " K"]:
@@ -79,4 +81,5 @@ def evaluate(
         solved > 0.5,
         cells.astype(np.float32),
         halts.astype(np.float32),
+        np.full(len(inputs), steps[-1], dtype=np.int32),
     )

@@ -1,42 +1,69 @@
 """Halting rules: when a slot is released, and what the halting head learns.
 
-A rule is two small functions of the head's logits; the budget N_sup and the exploration are added
-once for all rules in `release`.  Shapes: B slots.
+A rule is two small functions of what a supervision step shows; the budget N_sup and the exploration
+are added once for all rules in `release`.  Shapes: B slots, S positions, D width.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from trm_lab.config.halting import Confidence, Fixed, Halting, QLearning
+from trm_lab.config.halting import Confidence, Fixed, Halting, Oracle, QLearning, Residual
 
 HALT, CONTINUE = 0, 1
 """Columns of the head."""
 
 
-def wants_to_halt(rule: Halting, halt: Float[Tensor, "B 2"]) -> Bool[Tensor, " B"]:
+class Shown(NamedTuple):
+    """What a supervision step shows to a rule."""
+
+    halt: Float[Tensor, "B 2"]
+    """Logits of the head."""
+    before: Float[Tensor, "B S D"]
+    """Answer latent before the step."""
+    after: Float[Tensor, "B S D"]
+    correct: Bool[Tensor, " B"]
+    """Whether the puzzle is solved; for the oracle alone."""
+
+
+def wants_to_halt(rule: Halting | Oracle, shown: Shown) -> Bool[Tensor, " B"]:
     """Say which slots the rule would release."""
     match rule:
         case Fixed():
-            return torch.zeros_like(halt[..., HALT], dtype=torch.bool)
+            return torch.zeros_like(shown.halt[..., HALT], dtype=torch.bool)
         case Confidence():
-            return halt[..., HALT] > 0
+            return shown.halt[..., HALT] > rule.threshold
         case QLearning():
-            return halt[..., HALT] > halt[..., CONTINUE]
+            return shown.halt[..., HALT] > shown.halt[..., CONTINUE]
+        case Residual():
+            return relative_change(shown.before, shown.after) < rule.threshold
+        case Oracle():
+            return shown.correct
+
+
+def relative_change(
+    before: Float[Tensor, "B S D"], after: Float[Tensor, "B S D"]
+) -> Float[Tensor, " B"]:
+    """Give |after - before| / |before| of each puzzle, in at least float32."""
+    wide = torch.promote_types(before.dtype, torch.float32)
+    old, new = before.to(wide), after.to(wide)
+    change, length = (torch.linalg.vector_norm(v, dim=(-2, -1)) for v in (new - old, old))
+    return torch.div(change, length)
 
 
 def release(
     rule: Halting,
-    halt: Float[Tensor, "B 2"],
+    shown: Shown,
     steps: Int[Tensor, " B"],
     N_sup: int,
     minimum: Int[Tensor, " B"],
 ) -> Bool[Tensor, " B"]:
     """Say which slots are done: out of budget, or wanting to halt at `minimum` steps or later."""
-    return (steps >= N_sup) | (wants_to_halt(rule, halt) & (steps >= minimum))
+    return (steps >= N_sup) | (wants_to_halt(rule, shown) & (steps >= minimum))
 
 
 def halting_losses(
@@ -51,7 +78,7 @@ def halting_losses(
     on, from `continue_value`, where the rule learns one.
     """
     nothing = torch.zeros_like(halt[..., HALT])
-    if isinstance(rule, Fixed):
+    if isinstance(rule, Fixed | Residual):
         return nothing, nothing
     stop = _bce(halt[..., HALT], correct.to(halt.dtype))
     go_on = nothing if look_ahead is None else _bce(halt[..., CONTINUE], look_ahead)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from trm_lab.config.supervision import Supervision
 from trm_lab.core.core import Core, Weights
-from trm_lab.core.halting import HALT, continue_value, halting_losses, release
+from trm_lab.core.halting import HALT, Shown, continue_value, halting_losses, release
 from trm_lab.core.losses import IGNORED, puzzle_losses, score
 from trm_lab.core.products import Params
 from trm_lab.core.recursion import Latents
@@ -122,7 +122,9 @@ def supervise(
     steps = carry.steps + 1
     with torch.no_grad():
         correct, cell_accuracy = score(logits, labels)
-        halted = release(rule, halt, steps, N_sup, minimum)
+        answer = core.model.layout.answer
+        shown = Shown(halt, carry.z[answer], z[answer], correct)
+        halted = release(rule, shown, steps, N_sup, minimum)
     look_ahead = continue_value(
         rule, lambda: core.step(params, z, inputs, rows).halt, steps >= N_sup, N_sup
     )

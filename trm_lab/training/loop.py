@@ -16,7 +16,9 @@ from torch import Tensor
 from trm_lab.accounting import Account, account
 from trm_lab.atomic import replacing
 from trm_lab.config.execution import Execution
+from trm_lab.config.halting import AllSteps, Own, WhenHalted
 from trm_lab.config.recipe import Recipe
+from trm_lab.core.compaction import evaluate_when_halted
 from trm_lab.core.core import Weights
 from trm_lab.core.evaluation import Outcomes, evaluate
 from trm_lab.runs import Labels, RunFolder, State, now
@@ -173,6 +175,7 @@ class _Run:
                 "steps": [int(s) for s in found.steps],
                 "puzzle_accuracy": accuracy,
                 "cell_accuracy": [float(a) for a in found.mean_cell_accuracy],
+                "mean_steps": float(found.halting_step.mean()),
             }
         )
         if session.best is None or accuracy[-1] > session.best["puzzle_accuracy"]:
@@ -238,10 +241,15 @@ class _Run:
 def _outcomes(
     session: Session, weights: Weights, puzzles: Puzzles, steps: tuple[int, ...]
 ) -> Outcomes:
-    return evaluate(
-        session.core, weights, weights.params, puzzles.inputs, puzzles.answers,
-        steps=steps, batch=EVALUATION_BATCH,
-    )  # fmt: skip
+    policy = session.recipe.eval.policy
+    what = (session.core, weights, weights.params, puzzles.inputs, puzzles.answers)
+    match policy:
+        case AllSteps():
+            return evaluate(*what, steps=steps, batch=EVALUATION_BATCH)
+        case WhenHalted():
+            own = session.recipe.supervision.halting
+            rule = own if isinstance(policy.rule, Own) else policy.rule
+            return evaluate_when_halted(*what, rule=rule, steps=steps, batch=EVALUATION_BATCH)
 
 
 def _store(path: Path, found: Outcomes, puzzles: Puzzles, update: int, weights: str) -> None:
@@ -252,6 +260,7 @@ def _store(path: Path, found: Outcomes, puzzles: Puzzles, update: int, weights: 
             solved=found.solved,
             cell_accuracy=found.cell_accuracy,
             halt_logit=found.halt_logit,
+            halting_step=found.halting_step,
             clues=puzzles.clues,
             guesses=puzzles.guesses,
             rating=puzzles.rating,

@@ -104,7 +104,9 @@ class Session:
         carry = refill(self.core, weights, self.carry, self.stream.draw(update), keys)
         rows = weights.rows(carry.batch.identifiers)
         rows = None if rows is None else rows.requires_grad_()
-        minimum = self.stream.minimum(update, supervision.exploration, supervision.N_sup)
+        minimum = self.stream.minimum(
+            update, supervision.exploration, supervision.N_sup, supervision.exploration_law
+        )
         carry, outcome = supervise(self.core, weights.params, supervision, carry, rows, minimum)
         leaves = [*weights.params.values()] + ([] if rows is None else [rows])
         grads = torch.autograd.grad(outcome.loss / train.batch, leaves, allow_unused=True)

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from trm_lab.config.supervision import ExplorationLaw
 from trm_lab.core.initial import keyed
 from trm_lab.core.supervision import Batch
 from trm_lab.tasks.dataset import TaskData
@@ -70,14 +71,23 @@ class Stream:
         keys = rng.integers(-(2**63), 2**63, self.batch, dtype=np.int64)
         return torch.as_tensor(keys, device=self.device)
 
-    def minimum(self, update: int, exploration: float, N_sup: int) -> Int[Tensor, " B"]:
+    def minimum(
+        self, update: int, exploration: float, N_sup: int, law: ExplorationLaw = "uniform"
+    ) -> Int[Tensor, " B"]:
         """Give the steps before which exploration keeps each slot: 2..N_sup, or 0 for none."""
         if N_sup == 1:
             least = np.zeros(self.batch, dtype=np.int32)
         else:
             rng = keyed(self.seed, "explore", update)
             explores = rng.random(self.batch) < exploration
-            least = np.where(explores, rng.integers(2, N_sup + 1, self.batch), 0)
+            match law:
+                case "uniform":
+                    drawn = rng.integers(2, N_sup + 1, self.batch)
+                case "full":
+                    drawn = np.full(self.batch, N_sup)
+                case "geometric":
+                    drawn = np.minimum(1 + rng.geometric(0.5, self.batch), N_sup)
+            least = np.where(explores, drawn, 0)
         return torch.as_tensor(least.astype(np.int32), device=self.device)
 
     def _permutation(self, epoch: int) -> np.ndarray:

@@ -1,0 +1,59 @@
+"""Runs that evaluate each puzzle up to its halting step."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.training.tiny_run import EXECUTION, records, tiny_recipe
+from trm_lab.config.halting import Own
+from trm_lab.core.compaction import evaluate_when_halted
+from trm_lab.core.core import Core
+from trm_lab.parameters import Geometry
+from trm_lab.runs import RunFolder, State
+from trm_lab.tasks.build import build
+from trm_lab.training import train
+from trm_lab.training.stored import stored_weights
+
+
+@pytest.mark.parametrize("rule", ["own", {"kind": "residual", "threshold": 0.5}, "oracle"], ids=str)
+def test_a_run_evaluates_up_to_the_halting_step(tmp_path: Path, rule: Any) -> None:
+    recipe = tiny_recipe(eval={"policy": {"kind": "when_halted", "rule": rule}})
+    assert train(recipe, tmp_path, execution=EXECUTION) is State.COMPLETED
+    folder, test = RunFolder(tmp_path), build(recipe.task).test
+    core = Core(recipe.model, Geometry.of(recipe.task))
+    weights = stored_weights(folder, core, "last")
+    named = recipe.eval.policy.rule
+    found = evaluate_when_halted(
+        core, weights, weights.params, test.inputs, test.labels,
+        rule=recipe.supervision.halting if isinstance(named, Own) else named,
+        steps=recipe.eval.final_steps, batch=100,
+    )  # fmt: skip
+    with np.load(folder.evaluation("last")) as stored:
+        assert np.array_equal(stored["halting_step"], found.halting_step)
+        assert np.array_equal(stored["halt_logit"], found.halt_logit)
+    mean = [r["mean_steps"] for r in records(tmp_path) if r["kind"] == "evaluation"]
+    assert len(mean) == 3
+    assert all(1 <= m <= 3 for m in mean)
+
+
+def test_with_all_steps_every_puzzle_has_all(tmp_path: Path) -> None:
+    train(tiny_recipe(), tmp_path, execution=EXECUTION)
+    with np.load(RunFolder(tmp_path).evaluation("last")) as stored:
+        assert stored["halting_step"].tolist() == [3] * 10
+    evaluations = [r for r in records(tmp_path) if r["kind"] == "evaluation"]
+    assert {r["mean_steps"] for r in evaluations} == {3.0}
+
+
+def test_the_rule_of_evaluation_is_the_one_named(tmp_path: Path) -> None:
+    """An endless patience has all steps, none has one."""
+    found = []
+    for threshold in (1e9, -1e9):
+        rule = {"kind": "confidence", "threshold": threshold}
+        recipe = tiny_recipe(eval={"policy": {"kind": "when_halted", "rule": rule}})
+        path = tmp_path / str(threshold)
+        train(recipe, path, execution=EXECUTION)
+        with np.load(RunFolder(path).evaluation("last")) as stored:
+            found.append(set(stored["halting_step"].tolist()))
+    assert found == [{3}, {1}]
