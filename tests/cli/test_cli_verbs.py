@@ -18,6 +18,7 @@ from trm_lab import preset
 from trm_lab.accounting import account
 from trm_lab.config import PRESETS
 from trm_lab.config.presets import load_recipe
+from trm_lab.config.tables import TABLE_ROWS
 from trm_lab.runs import RunFolder
 from trm_lab.tasks.build import BUNDLED
 from trm_lab.tasks.describe import describe
@@ -241,7 +242,7 @@ def test_a_study_without_fits_fits_nothing(driven: Path, trm_lab: TrmLab):
 
 def test_the_presets_are_listed_with_sizes_and_depths(trm_lab: TrmLab):
     rows = listed(trm_lab("presets").out)
-    assert [row[0] for row in rows] == ["preset", "trm_att", "trm_mlp", "hrm"]
+    assert [row[0] for row in rows] == ["preset", *PRESETS]
     assert rows[2][1:8] == ["5028866", "2", "512", "6", "3", "16", "42"]
     made = json.loads(trm_lab("presets", "--json").out)
     assert [entry["preset"] for entry in made] == list(PRESETS)
@@ -249,6 +250,22 @@ def test_the_presets_are_listed_with_sizes_and_depths(trm_lab: TrmLab):
         chosen = preset(entry["preset"])
         assert entry["recipe"] == json.loads(json.dumps(chosen.as_dict()))
         assert entry["accounting"] == account(chosen)._asdict()
+
+
+def test_the_rows_of_the_published_tables_are_listed_beside_their_numbers(trm_lab: TrmLab):
+    rows = listed(trm_lab("presets", "--tables").out)
+    assert [row[0] for row in rows] == ["preset", *TABLE_ROWS]
+    found = {row[0]: row[1:] for row in rows}
+    assert found["table_1/two_nets"][:2] == ["10045442", "2"]
+    assert found["table_1/two_nets"][-1] == "82.4"
+    assert found["table_3/trm_k6_T6"][-1] == "-"
+    made = json.loads(trm_lab("presets", "--tables", "--json").out)
+    assert [entry["preset"] for entry in made] == list(TABLE_ROWS)
+    by_name = {entry["preset"]: entry for entry in made}
+    assert by_name["table_2/one_latent"]["published_percent"] == 71.9
+    assert by_name["table_3/trm_k6_T3"]["published_percent"] is None
+    chosen = preset("table_1/one_step")
+    assert by_name["table_1/one_step"]["accounting"] == account(chosen)._asdict()
 
 
 def test_a_recipe_is_trained_by_hand(folder: Path, trm_lab: TrmLab):

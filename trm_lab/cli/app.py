@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import trm_lab
-from trm_lab.cli import data, evaluate, parity, studies
+from trm_lab.cli import data, evaluate, listing, parity, studies
 
 app = typer.Typer(
     name="trm-lab",
@@ -115,9 +115,14 @@ def report(study: Place, on: On = None, set_: Set = None, runs: Runs = RUNS) -> 
 
 
 @app.command()
-def presets(json: Json = False) -> None:
-    """List the published configurations with their sizes and depths."""
-    studies.presets(json)
+def presets(
+    tables: Annotated[
+        bool, typer.Option("--tables", help="The rows of TRM's tables of ablations instead.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """List the published configurations with their sizes, depths and FLOPs."""
+    listing.presets(tables, json)
 
 
 @app.command()

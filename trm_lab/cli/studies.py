@@ -189,42 +189,6 @@ def report(study: Path, on: Path | None, settings: list[str], runs: Path) -> Non
     output.say(f"report: {build(_root(study, on, settings, runs))}")
 
 
-def presets(json: bool) -> None:
-    """Print the presets."""
-    from trm_lab.accounting import account
-    from trm_lab.config.presets import PRESETS, preset
-
-    recipes = {name: preset(name) for name in PRESETS}
-    accounts = {name: account(recipe) for name, recipe in recipes.items()}
-    if json:
-        output.as_json(
-            [
-                {"preset": name, "accounting": accounts[name]._asdict(), "recipe": recipe.as_dict()}
-                for name, recipe in recipes.items()
-            ]
-        )
-        return
-    rows = []
-    for name, recipe in recipes.items():
-        cost = accounts[name]
-        rows.append(
-            {
-                "preset": name,
-                "params": cost.params,
-                "layers": recipe.model.layers,
-                "width": recipe.model.width,
-                "n": recipe.model.n,
-                "T": recipe.model.T,
-                "N_sup": recipe.supervision.N_sup,
-                "depth": cost.effective_depth,
-                "max depth": cost.max_depth,
-                "graph updates": cost.graph_updates,
-                "FLOPs an update": output.engineering(cost.flops_per_update),
-            }
-        )
-    output.table("presets, on 9x9 Sudoku", rows)
-
-
 def train(recipe: Path, out: Path, device: str, threads: int | None) -> int:
     """Train one recipe in this process; 1 if it diverged."""
     from trm_lab.config.execution import Execution

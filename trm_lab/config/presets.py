@@ -1,76 +1,19 @@
-"""Published configurations, and how a recipe file builds on one.
+"""How a recipe file builds on a published configuration.
 
-Values are those of the released code for Sudoku-Extreme: TRM at e7b6871 (README, "Sudoku-Extreme"),
-HRM at 42410da (README, "Sudoku 1k").  The task is the bundled 9x9 Sudoku, whose geometry (81 cells,
-11 tokens) is that of Sudoku-Extreme; point `task` at the official CSV files to train on those.
-Updates are the released code's executed count: epochs x 1000 groups / 768.
+`preset` names one of `PRESETS` or, as `table_1/no_ema`, a row of TRM's tables.
 """
 
 from typing import Any
 
+from trm_lab.config.configurations import PRESETS as PRESETS
 from trm_lab.config.recipe import Recipe
 from trm_lab.config.source import Source, merge, parse_yaml
+from trm_lab.config.tables import TABLE_ROWS
 from trm_lab.config.validate import suggest, validate
 from trm_lab.errors import ConfigError
 
-_SUDOKU_TRAIN: dict[str, Any] = {
-    "updates": 65_100,
-    "batch": 768,
-    "optimizer": {"kind": "adam_atan2", "lr": 1e-4, "betas": [0.9, 0.95], "weight_decay": 1.0},
-    "table_optimizer": {"lr": 1e-4, "weight_decay": 1.0},
-    "schedule": {"kind": "constant", "warmup": 2000},
-    "ema": 0.999,
-    "dtype": "bfloat16",
-}
-_SUPERVISION: dict[str, Any] = {
-    "N_sup": 16,
-    "halting": {"kind": "confidence"},
-    "exploration": 0.1,
-    "halt_weight": 0.5,
-    "loss": {"kind": "stablemax", "dtype": "float64"},
-}
-_TRM: dict[str, Any] = {
-    "task": {"kind": "sudoku_bundled"},
-    "model": {
-        "layout": {"kind": "two_latents", "nets": 1},
-        "layers": 2,
-        "width": 512,
-        "mixer": {"kind": "attention", "heads": 8},
-        "positions": {"kind": "rope"},
-        "puzzle": {"slots": 16, "dim": 512},
-        "n": 6,
-        "T": 3,
-        "gradient": {"kind": "last_cycles", "c": 1},
-    },
-    "supervision": _SUPERVISION,
-    "train": _SUDOKU_TRAIN,
-    "eval": {"every": 6510, "steps": [16], "final_steps": [1, 2, 4, 8, 16]},
-}
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "trm_att": _TRM,
-    "trm_mlp": merge(
-        _TRM,
-        {"model": {"mixer": {"kind": "token_mlp"}, "positions": {"kind": "none"}}},
-    ),
-    "hrm": merge(
-        _TRM,
-        {
-            "model": {
-                "layout": {"nets": 2},
-                "layers": 4,
-                "puzzle": {"slots": 1},
-                "n": 2,
-                "T": 2,
-                "gradient": {"kind": "last_updates", "k": 2},
-            },
-            "supervision": {"halting": {"kind": "q_learning"}},
-            "train": {"updates": 26_040, "ema": None},
-            "eval": {"every": 2604},
-        },
-    ),
-}
-"""Nested settings by name."""
+KNOWN: dict[str, dict[str, Any]] = PRESETS | {n: row.settings for n, row in TABLE_ROWS.items()}
+"""Settings by every name that a recipe may build on."""
 
 
 def preset(name: str, **changes: Any) -> Recipe:
@@ -100,13 +43,13 @@ def expand(source: Source) -> dict[str, Any]:
     if "preset" not in data:
         return data
     name = data["preset"]
-    if not isinstance(name, str) or name not in PRESETS:
+    if not isinstance(name, str) or name not in KNOWN:
         raise ConfigError(
             f"{source.place(('preset',))}: preset: no preset {name!r}"
-            + suggest(name, sorted(PRESETS))
+            + suggest(name, sorted(KNOWN))
         )
     rest = {key: value for key, value in data.items() if key != "preset"}
-    merged: dict[str, Any] = merge(PRESETS[name], rest)
+    merged: dict[str, Any] = merge(KNOWN[name], rest)
     return merged
 
 
