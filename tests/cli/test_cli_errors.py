@@ -77,7 +77,7 @@ def test_all_errors_of_all_files_come_at_once(folder: Path, trm_lab: TrmLab):
         (("base:\n", "base:\n  preset: trm_mpl\n"), "5:3: preset: no preset 'trm_mpl'; did you "
          "mean trm_mlp?"),
         (("mixer: token_mlp", "mixer: lstm"), "6:46: model.mixer: no such kind "
-         "'lstm'; known: attention, token_mlp"),
+         "'lstm'; known: attention, token_mlp, conv"),
         (("final_steps: [1, 2]", "final_steps: [2, 1]"), "16:3: eval: final_steps must rise, not "
          "[2, 1]"),
         (("seeds: [0, 1]", "seeds: [0, 1"), "21:7: expected ',' or ']', but got ':'"),

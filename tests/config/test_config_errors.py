@@ -216,4 +216,4 @@ def test_a_preset_with_changes_is_checked_like_a_file() -> None:
     )
     with pytest.raises(ConfigError) as error:
         preset("trm")
-    assert str(error.value) == "preset(): preset: no preset 'trm'; did you mean hrm?"
+    assert str(error.value) == "preset(): preset: no preset 'trm'; did you mean trm_att?"

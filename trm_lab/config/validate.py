@@ -35,7 +35,9 @@ def validate(kind: type[S], source: Source, data: Any = None) -> S:
 
 def suggest(word: object, known: list[str]) -> str:
     """Give "; did you mean ...?" or, with nothing near, the choices if they are few."""
-    near = difflib.get_close_matches(str(word).lower(), [k.lower() for k in known], n=1, cutoff=0.5)
+    said, names = str(word).lower(), [k.lower() for k in known]
+    longer = [name for name in names if len(said) > 2 and name.startswith(said)]
+    near = longer or difflib.get_close_matches(said, names, n=1, cutoff=0.5)
     if near:
         match = next(k for k in known if k.lower() == near[0])
         return f"; did you mean {match}?"
