@@ -17,6 +17,7 @@ from trm_lab.config.blocks import (
     SwiGLU,
     TokenMLP,
 )
+from trm_lab.config.gradient import Gradient, Implicit, RandomTruncation
 from trm_lab.config.halting import QLearning
 from trm_lab.config.layout import Update
 from trm_lab.config.model import Model
@@ -53,10 +54,11 @@ class Account(NamedTuple):
     """layers * T * updates of a cycle (n + 1), of one supervision step."""
     max_depth: int
     """effective_depth * N_sup."""
-    graph_updates: int
-    """Updates of a supervision step that keep their graph."""
+    graph_updates: float
+    """Updates of a supervision step that keep their graph; the mean where it is drawn."""
     flops_per_update: int
-    """FLOPs of one optimiser update: one supervision step of every slot."""
+    """FLOPs of one optimiser update: one supervision step of every slot.  The mean where the
+    gradient is drawn; the most that an implicit gradient can take, exact at tolerance 0."""
     eval_flops: int
     """FLOPs of one supervision step of one puzzle in evaluation."""
 
@@ -87,6 +89,8 @@ def flops(model: Model, geometry: Geometry, *, look_ahead: bool) -> Flops:
 
     Forward: T cycles of updates and the heads.  Backward: twice the forward of every update with a
     graph, less one input gradient where the first of them starts from detached values alone.
+    An implicit gradient is counted at its most cycles and products with the Jacobian, a drawn one
+    at its mean.  What activation checkpointing computes again is not counted.
     """
     S = geometry.cells + model.slots
     cycle = model.layout.cycle(model.n)
@@ -94,9 +98,33 @@ def flops(model: Model, geometry: Geometry, *, look_ahead: bool) -> Flops:
     update = model.layers * _block_flops(model, S)
     heads = 2 * S * model.width * geometry.vocabulary + 2 * model.width * 2
     forward = len(program) * update + heads
-    graph = program[len(program) - model.graph_updates :]
-    backward = 2 * (len(graph) * update + heads) - _skipped(graph) * _first_product(model, S)
-    return Flops(forward, backward, forward if look_ahead else 0)
+    solved = len({update.write for update in cycle}) * S * model.width
+    if isinstance(model.gradient, Implicit):
+        forward += _mixing(model.gradient, model.T - 1, solved)
+
+    def backward(gradient: Gradient) -> int:
+        graph = program[gradient.cut(len(cycle), model.T) :]
+        return 2 * (len(graph) * update + heads) - _skipped(graph) * _first_product(model, S)
+
+    match model.gradient:
+        case RandomTruncation():
+            law = model.gradient.law()
+            back = round(math.fsum(share * backward(drawn) for share, drawn in law))
+        case Implicit():
+            # A product with the Jacobian passes back through every input, but to no weight.
+            product = len(cycle) * (update + model.layers * _between_states(model, S))
+            count = model.gradient.backward_iterations
+            back = backward(model.gradient) + count * product
+            back += _mixing(model.gradient, count, solved)
+        case _:
+            back = backward(model.gradient)
+    return Flops(forward, back, forward if look_ahead else 0)
+
+
+def _mixing(solver: Implicit, evaluations: int, unknowns: int) -> int:
+    """FLOPs of Anderson's least squares in one solve of so many unknowns."""
+    columns = [min(k, solver.memory) for k in range(evaluations)]
+    return sum(2 * unknowns * c * (c + 2) for c in columns)
 
 
 def _skipped(graph: tuple[Update, ...]) -> int:
@@ -126,6 +154,13 @@ def _block_flops(model: Model, S: int) -> int:
         case MixtureOfExperts():
             feed_forward = model.ffn.experts * (6 * S * D * model.inner(D) + 2 * S * D)
     return mixer + feed_forward
+
+
+def _between_states(model: Model, S: int) -> int:
+    """FLOPs of a block's products of two states, whose backward pass has two products each."""
+    if isinstance(model.mixer, Attention):
+        return 4 * S * S * model.mixer.heads * model.head_dim
+    return 0
 
 
 def _first_product(model: Model, S: int) -> int:

@@ -24,6 +24,7 @@ from trm_lab.config import (
     GeneratedSudoku,
     Gradient,
     Halting,
+    Implicit,
     Initial,
     LastCycles,
     LastUpdates,
@@ -43,10 +44,12 @@ from trm_lab.config import (
     Optimizer,
     Oracle,
     Own,
+    Phantom,
     Policy,
     Positions,
     QLearning,
     RandomStart,
+    RandomTruncation,
     Residual,
     Rope,
     Rope2D,
@@ -76,13 +79,24 @@ LAYOUTS = (
     ManyLatents(k=2, x_in_answer=True),
     Looped(),
 )
-GRADIENTS = (
+TRUNCATIONS = (
     LastUpdates(k=1),
     LastUpdates(),
     LastUpdates(k=5),
     LastCycles(),
     LastCycles(c=2),
     WholeProgram(),
+    RandomTruncation(low=2, high=5, ratio=0.5),
+    RandomTruncation(high=2, unit="cycle"),
+)
+"""Gradient schemes on which values never depend."""
+GRADIENTS = (
+    *TRUNCATIONS,
+    Phantom(),
+    Phantom(k=2, damping=0.25),
+    Implicit(tolerance=1e-6, backward_tolerance=1e-6),
+    Implicit(memory=0, damping=0.5, tolerance=0, backward_iterations=3, backward_tolerance=0),
+    Implicit(backward_iterations=0),
 )
 MIXERS = (Attention(heads=2), Attention(heads=3, head_dim=2), TokenMLP(), Convolution())
 POSITIONS = (

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.contract.instances import GRADIENTS, LAYOUTS, name
+from tests.contract.instances import LAYOUTS, TRUNCATIONS, name
 from tests.contract.tiny import (
     GEOMETRY,
     leaves,
@@ -22,12 +22,15 @@ from tests.contract.tiny import (
 from trm_lab.config import (
     Attention,
     Gradient,
+    Implicit,
     LastCycles,
     LastUpdates,
     Layout,
     Looped,
     Mixer,
     Model,
+    Phantom,
+    RandomTruncation,
     TokenMLP,
     WholeProgram,
 )
@@ -41,6 +44,7 @@ schemes = st.one_of(
     st.builds(LastUpdates, k=st.integers(1, 20)),
     st.builds(LastCycles, c=st.integers(1, 5)),
     st.just(WholeProgram()),
+    st.sampled_from([g for g in TRUNCATIONS if isinstance(g, RandomTruncation)]),
 )
 
 
@@ -122,6 +126,8 @@ def test_graph_updates_is_the_number_of_updates_that_backward_visits(
     answer.sum().backward()
     updates = T * (n + (not isinstance(layout, Looped)))
     assert Counted.passes["forward"] == updates
+    longest = gradient.of(gradient.high) if isinstance(gradient, RandomTruncation) else gradient
+    model = model.model_copy(update={"gradient": longest})
     assert Counted.passes["backward"] == model.graph_updates
     assert model.effective_depth == model.layers * updates
 
@@ -136,15 +142,21 @@ def test_graph_updates_is_the_number_of_updates_that_backward_visits(
         (LastCycles(c=2), 14),
         (LastCycles(c=99), 21),
         (WholeProgram(), 21),
+        (RandomTruncation(low=1, high=7), 4),
+        (RandomTruncation(low=1, high=3, unit="cycle", ratio=0.5), (4 * 7 + 2 * 14 + 21) / 7),
+        (RandomTruncation(low=20, high=23), (20 + 21 + 21 + 21) / 4),
+        (Phantom(), 7),
+        (Phantom(k=99), 21),
+        (Implicit(), 7),
     ],
     ids=str,
 )
-def test_graph_updates_at_the_published_size(gradient: Gradient, expected: int) -> None:
-    assert Model(n=6, T=3, gradient=gradient).graph_updates == expected
+def test_graph_updates_at_the_published_size(gradient: Gradient, expected: float) -> None:
+    assert Model(n=6, T=3, gradient=gradient).graph_updates == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("mixer", BOTH_MIXERS, ids=name)
-@pytest.mark.parametrize("gradient", GRADIENTS, ids=name)
+@pytest.mark.parametrize("gradient", TRUNCATIONS, ids=name)
 @pytest.mark.parametrize("layout", LAYOUTS, ids=name)
 def test_a_truncated_gradient_is_that_of_the_tail_from_detached_latents(
     layout: Layout, gradient: Gradient, mixer: Mixer
@@ -158,7 +170,7 @@ def test_a_truncated_gradient_is_that_of_the_tail_from_detached_latents(
     found = torch.autograd.grad(scalar(ours), leaves(weights, rows), allow_unused=True)
 
     program = list(layout.cycle(2)) * 2
-    cut = len(program) - model.graph_updates
+    cut = gradient.cut(len(program) // 2, 2)
     net = core.net(params)
     with torch.no_grad():
         x = core.embed(params, batch.inputs, rows)

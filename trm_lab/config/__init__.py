@@ -16,7 +16,16 @@ from trm_lab.config.blocks import (
     SwiGLU,
     TokenMLP,
 )
-from trm_lab.config.gradient import Gradient, LastCycles, LastUpdates, WholeProgram
+from trm_lab.config.gradient import (
+    Gradient,
+    Implicit,
+    LastCycles,
+    LastUpdates,
+    Phantom,
+    RandomTruncation,
+    Truncation,
+    WholeProgram,
+)
 from trm_lab.config.halting import (
     AllSteps,
     Confidence,
@@ -56,11 +65,12 @@ __all__ = [
     "PRESETS", "Adam", "AdamATan2", "AdamATan2Scaled", "AdamW", "AllSteps", "Attention",
     "BundledSudoku", "Confidence", "ConstantSchedule", "ConvSwiGLU", "Convolution",
     "CosineSchedule", "Eval", "FeedForward", "Fixed", "FixedStart", "GeneratedSudoku", "Gradient",
-    "Halting", "Initial", "LastCycles", "LastUpdates", "Layout", "LearnedPositions",
+    "Halting", "Implicit", "Initial", "LastCycles", "LastUpdates", "Layout", "LearnedPositions",
     "LearnedStart", "Looped", "Loss", "ManyLatents", "Mixer", "MixtureOfExperts", "Model",
     "MultiSudoku", "Muon", "NoPositions", "NormGateSwiGLU", "OneLatent", "Optimizer", "Oracle",
-    "Own", "Policy", "Positions", "PuzzleSlots", "QLearning", "RandomStart", "Recipe", "Residual",
-    "Rope", "Rope2D", "Rule", "Schedule", "SignSGD", "Softmax", "Stablemax", "SudokuCSV",
-    "Supervision", "SwiGLU", "Task", "TokenMLP", "Train", "TwoLatents", "Update", "WhenHalted",
-    "WholeProgram", "ZeroStart", "load_recipe", "preset", "recipe_from",
+    "Own", "Phantom", "Policy", "Positions", "PuzzleSlots", "QLearning", "RandomStart",
+    "RandomTruncation", "Recipe", "Residual", "Rope", "Rope2D", "Rule", "Schedule", "SignSGD",
+    "Softmax", "Stablemax", "SudokuCSV", "Supervision", "SwiGLU", "Task", "TokenMLP", "Train",
+    "Truncation", "TwoLatents", "Update", "WhenHalted", "WholeProgram", "ZeroStart", "load_recipe",
+    "preset", "recipe_from",
 ]  # fmt: skip

@@ -16,6 +16,10 @@ class Execution(Setting):
     """CPU threads of torch; null leaves them as they are."""
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
     """torch's float32 matmul precision; below "highest" rounding may differ by machine."""
+    checkpointing: Literal["update", "cycle"] | None = None
+    """Activation checkpointing: keep only the latents between updates, or between cycles, and
+    compute the rest again in the backward pass.  Costs one more forward pass of the updates with a
+    graph, which the counted FLOPs leave out; changes no bit.  "update" needs the least memory."""
     checkpoint_seconds: float = Field(default=60.0, ge=0)
     """Least time between checkpoints, beside those at evaluations."""
     log_every: int = Field(default=25, ge=1)

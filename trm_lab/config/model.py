@@ -18,7 +18,7 @@ from trm_lab.config.blocks import (
     Rope2D,
     SwiGLU,
 )
-from trm_lab.config.gradient import Gradient, LastCycles
+from trm_lab.config.gradient import Gradient, Implicit, LastCycles, RandomTruncation
 from trm_lab.config.initial import FixedStart, Initial, LearnedStart
 from trm_lab.config.layout import Layout, TwoLatents
 
@@ -82,13 +82,18 @@ class Model(Setting):
 
     @property
     def effective_depth(self) -> int:
-        """Blocks in sequence in one supervision step: layers * T * updates of a cycle (n + 1)."""
+        """Blocks in sequence in one supervision step: layers * T * updates of a cycle (n + 1).
+
+        Of an implicit gradient this is the most: its solver may stop earlier.
+        """
         return self.layers * self.T * len(self.layout.cycle(self.n))
 
     @property
-    def graph_updates(self) -> int:
-        """Updates of a supervision step that keep their graph."""
+    def graph_updates(self) -> float:
+        """Updates of a supervision step that keep their graph; the mean where it is drawn."""
         cycle = len(self.layout.cycle(self.n))
+        if isinstance(self.gradient, RandomTruncation):
+            return sum(p * (cycle * self.T - g.cut(cycle, self.T)) for p, g in self.gradient.law())
         return cycle * self.T - self.gradient.cut(cycle, self.T)
 
     @model_validator(mode="after")
@@ -122,7 +127,8 @@ class Model(Setting):
     @model_validator(mode="after")
     def _start_is_reached(self) -> Self:
         cycle = len(self.layout.cycle(self.n))
-        if isinstance(self.initial, LearnedStart) and self.gradient.cut(cycle, self.T):
+        cuts = self.gradient.cut(cycle, self.T) or isinstance(self.gradient, Implicit)
+        if isinstance(self.initial, LearnedStart) and cuts:
             raise ValueError(
                 f"initial: learned gets no gradient: only the last {self.graph_updates} of "
                 f"{cycle * self.T} updates keep their graph; use gradient: whole_program, or "

@@ -33,6 +33,7 @@ ADDED: dict[str, Any] = {
     "supervision.halting.threshold": 0.0,
     "supervision.exploration_law": "uniform",
     "eval.policy": {"kind": "all_steps"},
+    "supervision.residual_penalty": 0.0,
 }
 """Settings younger than the first release, each with the one value that does what was done before.
 

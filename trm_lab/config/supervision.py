@@ -43,6 +43,10 @@ class Supervision(Setting):
     halt_weight: float = Field(default=0.5, ge=0)
     """Weight of the halting losses."""
     loss: Loss = Stablemax()
+    residual_penalty: float = Field(default=0.0, ge=0)
+    """Weight of |F(z) - z|^2 / |F(z)|^2, the relative change of all latents z in the last cycle F,
+    per puzzle.  It reaches what the gradient scheme keeps a graph of: with TRM's last cycle the
+    latents before it are constants.  Pulls the recursion towards a fixed point."""
 
     @field_validator("halting", mode="before")
     @classmethod

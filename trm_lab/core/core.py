@@ -20,7 +20,7 @@ from trm_lab.config.model import Model
 from trm_lab.core.nets import Block, apply_net, build_block
 from trm_lab.core.noise import derive, normal
 from trm_lab.core.products import Params, linear
-from trm_lab.core.recursion import Latents, recurse
+from trm_lab.core.recursion import Checkpointing, Latents, Recursion, run
 from trm_lab.parameters import Geometry
 
 CPU = torch.device("cpu")
@@ -63,6 +63,8 @@ class Core:
     geometry: Geometry
     dtype: torch.dtype = torch.float32
     device: torch.device = CPU
+    checkpointing: Checkpointing = None
+    """Activation checkpointing; no value or gradient depends on it."""
     block: Block = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -129,6 +131,36 @@ class Core:
         model = self.model
         return lambda index, h: apply_net(model, self.block, params, f"net.{index}", h)
 
+    def recur(
+        self,
+        params: Params,
+        z: Latents,
+        inputs: Int[Tensor, "B L"],
+        rows: Float[Tensor, "B dim"] | None = None,
+        *,
+        n: int | None = None,
+        T: int | None = None,
+        gradient: Gradient | None = None,
+    ) -> Recursion:
+        """Run the program of one supervision step from latents z; arguments as for `step`."""
+        model = self.model
+        x = self.embed(params, inputs, rows)
+        cycle = model.layout.cycle(model.n if n is None else n)
+        T = model.T if T is None else T
+        net = self.net(params)
+        return run(z, x, net, cycle, T, gradient or model.gradient, self.checkpointing)
+
+    def read(self, params: Params, z: Latents) -> Readout:
+        """Read answer and halting logits out of latents."""
+        y = z[self.model.layout.answer]
+        head = "head.logits" if self.model.head == "untied" else "embed.tokens"
+        logits = linear(y, params[head])[..., self.model.slots :, :]
+        first = y[..., 0, :]
+        halt = F.linear(
+            first, params["head.halt.weight"].to(y.dtype), params["head.halt.bias"].to(y.dtype)
+        )
+        return Readout(z, logits, halt.to(torch.promote_types(y.dtype, torch.float32)))
+
     def step(
         self,
         params: Params,
@@ -145,16 +177,5 @@ class Core:
         `n`, `T` and `gradient` default to the model's; test-time compute is a matter of passing
         others.
         """
-        model = self.model
-        x = self.embed(params, inputs, rows)
-        cycle = model.layout.cycle(model.n if n is None else n)
-        T = model.T if T is None else T
-        z = recurse(z, x, self.net(params), cycle, T, gradient or model.gradient)
-        y = z[model.layout.answer]
-        head = "head.logits" if model.head == "untied" else "embed.tokens"
-        logits = linear(y, params[head])[..., model.slots :, :]
-        first = y[..., 0, :]
-        halt = F.linear(
-            first, params["head.halt.weight"].to(y.dtype), params["head.halt.bias"].to(y.dtype)
-        )
-        return Readout(z, logits, halt.to(torch.promote_types(y.dtype, torch.float32)))
+        moved = self.recur(params, z, inputs, rows, n=n, T=T, gradient=gradient)
+        return self.read(params, moved.z)

@@ -12,8 +12,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from trm_lab.config.gradient import Gradient
 from trm_lab.config.supervision import Supervision
 from trm_lab.core.core import Core, Weights
+from trm_lab.core.fixed_point import Solves, squared_residual
 from trm_lab.core.halting import HALT, Shown, continue_value, halting_losses, release
 from trm_lab.core.losses import IGNORED, puzzle_losses, score
 from trm_lab.core.products import Params
@@ -61,6 +63,11 @@ class Outcome(NamedTuple):
     halt: Float[Tensor, "B 2"]
     look_ahead: Float[Tensor, " B"] | None
     """Target of the continue logit, for the rule that has one."""
+    residual: Float[Tensor, ""] | None
+    """Relative change of the latents over the last cycle, summed over all slots, where it is
+    penalised or solved for."""
+    solves: Solves | None
+    """How the solver of an implicit gradient fared; its backward part once that pass is done."""
 
 
 def empty_carry(core: Core, weights: Weights, batch: Batch) -> Carry:
@@ -108,16 +115,20 @@ def supervise(
     carry: Carry,
     rows: Float[Tensor, "B dim"] | None,
     minimum: Int[Tensor, " B"],
+    *,
+    gradient: Gradient | None = None,
 ) -> tuple[Carry, Outcome]:
     """Run one supervision step in training on a refilled carry.
 
     `rows` are the puzzle vectors of the carry's puzzles; `minimum` the steps before which
-    exploration keeps a slot, 0 for none.  The new carry is detached.
+    exploration keeps a slot, 0 for none; `gradient` stands in for the model's.  The new carry is
+    detached.
     """
     inputs, labels, _ = carry.batch
     target = labels if labels.ndim == 2 else labels[:, 0]
     rule, N_sup = supervision.halting, supervision.N_sup
-    z, logits, halt = core.step(params, carry.z, inputs, rows)
+    moved = core.recur(params, carry.z, inputs, rows, gradient=gradient)
+    z, logits, halt = core.read(params, moved.z)
     z = tuple(latent.detach() for latent in z)
     steps = carry.steps + 1
     with torch.no_grad():
@@ -131,8 +142,15 @@ def supervise(
     lm = puzzle_losses(supervision.loss, logits, target).sum()
     stop, go_on = (part.sum() for part in halting_losses(rule, halt, correct, look_ahead))
     scored = halted & (target != IGNORED).any(-1)
+    loss = lm + supervision.halt_weight * (stop + go_on)
+    residual = None
+    if supervision.residual_penalty or moved.solves:
+        change = squared_residual(moved.before, moved.after)
+        residual = change.detach().sqrt().sum()
+        if supervision.residual_penalty:
+            loss = loss + supervision.residual_penalty * change.sum()
     outcome = Outcome(
-        loss=lm + supervision.halt_weight * (stop + go_on),
+        loss=loss,
         lm_loss=lm.detach(),
         halt_loss=stop.detach(),
         continue_loss=go_on.detach(),
@@ -144,5 +162,18 @@ def supervise(
         logits=logits.detach(),
         halt=halt.detach(),
         look_ahead=look_ahead,
+        residual=residual,
+        solves=moved.solves,
     )
     return Carry(z, steps, halted, carry.batch), outcome
+
+
+def watch(outcome: Outcome) -> dict[str, Tensor]:
+    """Sum over the slots what only some recipes have to tell, once the backward pass is done."""
+    found = {} if outcome.residual is None else {"residual": outcome.residual}
+    if outcome.solves is not None:
+        forward, backward = outcome.solves
+        found |= {"iterations": forward.iterations.sum(), "unconverged": forward.unconverged.sum()}
+        for solve in backward:
+            found |= {f"backward_{name}": part.sum() for name, part in solve._asdict().items()}
+    return found

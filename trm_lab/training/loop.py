@@ -34,6 +34,8 @@ Progress = Callable[[dict[str, Any]], None]
 HEARTBEAT_SECONDS = 5.0
 """Least time between two writings of status.json while training."""
 EVALUATION_BATCH = 100
+SOLVER = ("residual", "iterations", "unconverged")
+"""Fields of a record, and with backward_ before them, that tell of residuals and solves."""
 
 
 class Diverged(ArithmeticError):
@@ -109,6 +111,7 @@ class _Run:
             "data": None,
             "environment": None,
         }
+        self.solver: dict[str, Any] | None = None
         self.beat = 0.0
         self.saved = time.monotonic()
 
@@ -124,7 +127,9 @@ class _Run:
             "test": len(data.test),
         }
         stream = Stream(data, self.recipe.train.batch, self.recipe.seed, device)
-        session = self.session = Session.fresh(self.recipe, stream, device)
+        session = self.session = Session.fresh(
+            self.recipe, stream, device, self.execution.checkpointing
+        )
         if self.folder.checkpoint.exists():
             session.restore(self.folder.checkpoint, data.fingerprint)
         self.folder.rewind(session.counters.update)
@@ -144,6 +149,7 @@ class _Run:
             if update % self.execution.log_every == 0 or self.evaluates(update, every):
                 break
         record = session.record()
+        self.solver = {k: v for k, v in record.items() if k.removeprefix("backward_") in SOLVER}
         counters.seconds += time.perf_counter() - wall
         counters.cpu_seconds += time.process_time() - cpu
         self.write({"kind": "train", **record})
@@ -228,6 +234,7 @@ class _Run:
                 "finished_utc": now() if ended else None,
                 **self.counters(),
                 "best": self.session.best if self.session else None,
+                "solver": self.solver or None,
                 "error": told,
             }
         )

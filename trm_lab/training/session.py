@@ -15,7 +15,8 @@ from trm_lab.atomic import replacing
 from trm_lab.config.recipe import Recipe
 from trm_lab.core.core import Core, Weights
 from trm_lab.core.initial import initial_weights
-from trm_lab.core.supervision import Batch, Carry, Outcome, empty_carry, refill, supervise
+from trm_lab.core.recursion import Checkpointing
+from trm_lab.core.supervision import Batch, Carry, Outcome, empty_carry, refill, supervise, watch
 from trm_lab.errors import ConfigError
 from trm_lab.parameters import Geometry
 from trm_lab.training.optimizers import (
@@ -68,13 +69,21 @@ class Session:
     """Update and validation accuracy of the best evaluation so far."""
     since: int = 0
     """Update of the last record."""
+    watched: dict[str, Tensor] = field(default_factory=dict)
+    """Sums since the last record of what only some recipes have: residuals and solves."""
 
     @classmethod
-    def fresh(cls, recipe: Recipe, stream: Stream, device: torch.device) -> "Session":
+    def fresh(
+        cls,
+        recipe: Recipe,
+        stream: Stream,
+        device: torch.device,
+        checkpointing: Checkpointing = None,
+    ) -> "Session":
         """Start a run from nothing."""
         dtype = getattr(torch, recipe.train.dtype)
         geometry = Geometry.of(recipe.task)
-        core = Core(recipe.model, geometry, dtype, device)
+        core = Core(recipe.model, geometry, dtype, device, checkpointing)
         weights = initial_weights(recipe.model, geometry, recipe.seed, dtype, device)
         for p in weights.params.values():
             p.requires_grad_()
@@ -107,7 +116,10 @@ class Session:
         minimum = self.stream.minimum(
             update, supervision.exploration, supervision.N_sup, supervision.exploration_law
         )
-        carry, outcome = supervise(self.core, weights.params, supervision, carry, rows, minimum)
+        carry, outcome = supervise(
+            self.core, weights.params, supervision, carry, rows, minimum,
+            gradient=self.stream.gradient(update, recipe.model.gradient),
+        )  # fmt: skip
         leaves = [*weights.params.values()] + ([] if rows is None else [rows])
         grads = torch.autograd.grad(outcome.loss / train.batch, leaves, allow_unused=True)
         for p, g in zip(weights.params.values(), grads, strict=False):
@@ -145,6 +157,8 @@ class Session:
         self.sums.zero_()
         self.started.zero_()
         self.since = self.counters.update
+        watched = {name: float(value) / slots for name, value in self.watched.items()}
+        self.watched.clear()
         return {
             "loss": total["loss"] / slots,
             "lm_loss": total["lm_loss"] / slots,
@@ -153,11 +167,14 @@ class Session:
             "puzzle_accuracy": total["solved"] / scored if scored else None,
             "mean_steps": total["steps"] / scored if scored else None,
             "lr": self.optimizer.param_groups[0]["lr"],
+            **watched,
         }
 
     @torch.no_grad()  # else the sums would carry the graph of every update, into the checkpoint too
     def _add(self, outcome: Outcome) -> None:
         self.sums += torch.stack([getattr(outcome, name).double() for name in SUMMED])
+        for name, value in watch(outcome).items():
+            self.watched[name] = self.watched.get(name, 0.0) + value.double()
 
     def save(self, path: Path, fingerprint: str) -> None:
         """Write a checkpoint, whole or not at all."""
@@ -176,6 +193,7 @@ class Session:
             "sums": self.sums,
             "started": self.started,
             "since": self.since,
+            "watched": dict(self.watched),
             "counters": asdict(self.counters),
             "best": self.best,
         }
@@ -225,5 +243,6 @@ class Session:
         )
         self.sums, self.started = content["sums"], content["started"]
         self.since = content["since"]
+        self.watched = content.get("watched", {})
         self.counters = Counters(**content["counters"])
         self.best = content["best"]

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from trm_lab.config.gradient import Gradient, RandomTruncation
 from trm_lab.config.supervision import ExplorationLaw
 from trm_lab.core.initial import keyed
 from trm_lab.core.supervision import Batch
@@ -89,6 +90,14 @@ class Stream:
                     drawn = np.minimum(1 + rng.geometric(0.5, self.batch), N_sup)
             least = np.where(explores, drawn, 0)
         return torch.as_tensor(least.astype(np.int32), device=self.device)
+
+    def gradient(self, update: int, scheme: Gradient) -> Gradient:
+        """Give the gradient scheme of an update: of a random truncation, the one that is drawn."""
+        if not isinstance(scheme, RandomTruncation):
+            return scheme
+        law = scheme.law()
+        rng = keyed(self.seed, "truncation", update)
+        return law[int(rng.choice(len(law), p=[share for share, _ in law]))][1]
 
     def _permutation(self, epoch: int) -> np.ndarray:
         return keyed(self.seed, "order", epoch).permutation(len(self.data.train))
