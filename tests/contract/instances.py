@@ -94,7 +94,7 @@ GRADIENTS = (
     *TRUNCATIONS,
     Phantom(),
     Phantom(k=2, damping=0.25),
-    Implicit(tolerance=1e-6, backward_tolerance=1e-6),
+    Implicit(tolerance=1e-6, backward_iterations=4, backward_tolerance=1e-6),
     Implicit(memory=0, damping=0.5, tolerance=0, backward_iterations=3, backward_tolerance=0),
     Implicit(backward_iterations=0),
 )
