@@ -101,7 +101,7 @@ class ConvSwiGLU(Setting):
     """SwiGLU with a short convolution inside: `down(silu(conv(silu(gate) * up)))`.
 
     The convolution runs over positions, channel by channel, without bias; outside are zeros, and
-    puzzle slots are positions like any other (URM, arXiv 2512.14693, which has a bias).
+    puzzle slots are positions like any other (URM, arXiv 2512.14693).
     """
 
     kind: Literal["conv_swiglu"] = "conv_swiglu"
