@@ -17,6 +17,7 @@ from trm_lab.config.blocks import (
     SwiGLU,
     TokenMLP,
 )
+from trm_lab.config.contracts import OwnMixer
 from trm_lab.config.gradient import Gradient, Implicit, RandomTruncation
 from trm_lab.config.halting import QLearning
 from trm_lab.config.layout import Update
@@ -148,6 +149,8 @@ def _block_flops(model: Model, S: int) -> int:
             mixer = 6 * D * S * model.inner(S)
         case Convolution():
             mixer = 2 * S * 3 * D * D
+        case OwnMixer():
+            mixer = model.mixer.flops(model, S)
     match model.ffn:
         case SwiGLU() | NormGateSwiGLU() | ConvSwiGLU():  # the short convolution is element-wise
             feed_forward = 6 * S * D * model.inner(D)
@@ -172,3 +175,5 @@ def _first_product(model: Model, S: int) -> int:
             return 4 * model.width * S * model.inner(S)
         case Convolution():
             return 2 * S * 3 * model.width**2
+        case OwnMixer():
+            return model.mixer.first_flops(model, S)

@@ -8,6 +8,7 @@ Letters: D width, V vocabulary, L cells, E puzzle slots, S = L + E positions.  W
 """
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from trm_lab.config.blocks import (
@@ -20,6 +21,7 @@ from trm_lab.config.blocks import (
     SwiGLU,
     TokenMLP,
 )
+from trm_lab.config.contracts import OwnMixer, OwnTask
 from trm_lab.config.initial import FixedStart, LearnedStart
 from trm_lab.config.model import Model
 from trm_lab.config.task import Task
@@ -36,7 +38,7 @@ class Geometry(NamedTuple):
     """Rows of the puzzle table."""
 
     @classmethod
-    def of(cls, task: Task) -> "Geometry":
+    def of(cls, task: Task | OwnTask) -> "Geometry":
         """Read the geometry of a task."""
         return cls(task.cells, task.vocabulary, task.identifiers)
 
@@ -104,6 +106,9 @@ def block(model: Model, positions: int) -> dict[str, Parameter]:
             mixer = _swiglu("mixer", positions, model.inner(positions))
         case Convolution():
             mixer = _matrices({"mixer.conv": (D, 3 * D)})
+        case OwnMixer():
+            own = model.mixer.parameters(model, positions)
+            mixer = _matrices({f"mixer.{name}": shape for name, shape in own.items()})
     return mixer | _feed_forward(model)
 
 
@@ -127,7 +132,7 @@ def _swiglu(name: str, width: int, inner: int) -> dict[str, Parameter]:
     return _matrices({f"{name}.gate_up": (2 * inner, width), f"{name}.down": (width, inner)})
 
 
-def _matrices(shapes: dict[str, tuple[int, int]]) -> dict[str, Parameter]:
+def _matrices(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Parameter]:
     return {name: Parameter(shape, 1 / math.sqrt(shape[-1])) for name, shape in shapes.items()}
 
 

@@ -8,6 +8,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from trm_lab.config.base import BY_NAME, Setting
+from trm_lab.config.contracts import OwnMixer
+from trm_lab.config.extension import Extensible
 
 
 class Attention(Setting):
@@ -36,7 +38,12 @@ class Convolution(Setting):
     kind: Literal["conv"] = "conv"
 
 
-Mixer = Annotated[Attention | TokenMLP | Convolution, Field(discriminator="kind"), BY_NAME]
+Mixer = Annotated[
+    Attention | TokenMLP | Convolution,
+    Field(discriminator="kind"),
+    BY_NAME,
+    Extensible("mixers", OwnMixer),
+]
 
 
 class Rope(Setting):

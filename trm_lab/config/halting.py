@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from trm_lab.config.base import BY_NAME, Setting
+from trm_lab.config.contracts import OwnHalting
+from trm_lab.config.extension import Extensible
 
 
 class Fixed(Setting):
@@ -57,7 +59,12 @@ class Own(Setting):
     kind: Literal["own"] = "own"
 
 
-Halting = Annotated[Fixed | Confidence | QLearning | Residual, Field(discriminator="kind"), BY_NAME]
+Halting = Annotated[
+    Fixed | Confidence | QLearning | Residual,
+    Field(discriminator="kind"),
+    BY_NAME,
+    Extensible("halting", OwnHalting),
+]
 """Rules of training."""
 Rule = Annotated[
     Own | Confidence | QLearning | Residual | Oracle, Field(discriminator="kind"), BY_NAME

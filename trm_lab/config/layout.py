@@ -14,6 +14,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from trm_lab.config.base import BY_NAME, Setting
+from trm_lab.config.contracts import OwnLayout
+from trm_lab.config.extension import Extensible
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,5 +163,8 @@ class ManyLatents(Setting):
 
 
 Layout = Annotated[
-    TwoLatents | OneLatent | ManyLatents | Looped, Field(discriminator="kind"), BY_NAME
+    TwoLatents | OneLatent | ManyLatents | Looped,
+    Field(discriminator="kind"),
+    BY_NAME,
+    Extensible("layouts", OwnLayout),
 ]

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from trm_lab.config.base import Setting
 from trm_lab.config.blocks import Rope2D
+from trm_lab.config.contracts import OwnMixer
 from trm_lab.config.model import Model
 from trm_lab.config.supervision import Supervision
 from trm_lab.config.task import Task
@@ -64,6 +65,12 @@ class Recipe(Setting):
     def _grid(self) -> Self:
         if isinstance(self.model.positions, Rope2D):
             self.model.positions.grid(self.task.cells)
+        return self
+
+    @model_validator(mode="after")
+    def _own_mixer_counts(self) -> Self:
+        if isinstance(self.model.mixer, OwnMixer):
+            self.model.mixer.refuse(self.model, self.task.cells + self.model.slots)
         return self
 
     @property

@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from trm_lab.config.base import BY_NAME, Setting
+from trm_lab.config.contracts import OwnTask
+from trm_lab.config.extension import Extensible
 
 Count = Annotated[int, Field(ge=1)]
 MIN_CLUES = {4: 4, 6: 8, 9: 17}
@@ -140,5 +142,8 @@ class SudokuCSV(_Grid):
 
 
 Task = Annotated[
-    GeneratedSudoku | MultiSudoku | BundledSudoku | SudokuCSV, Field(discriminator="kind"), BY_NAME
+    GeneratedSudoku | MultiSudoku | BundledSudoku | SudokuCSV,
+    Field(discriminator="kind"),
+    BY_NAME,
+    Extensible("tasks", OwnTask),
 ]

@@ -6,6 +6,7 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from trm_lab.config.extension import extensible
 from trm_lab.config.source import Path, Source
 from trm_lab.errors import ConfigError
 
@@ -55,6 +56,7 @@ def _explain(detail: ErrorDetails, kind: type[BaseModel], values: Any, source: S
             what = "is required"
         case "union_tag_invalid":
             tags = [t.strip(" '") for t in context["expected_tags"].split(",")]
+            tags += [t for t in _installed(owner, word) if t not in tags]
             what = f"no such kind {context['tag']!r}" + suggest(context["tag"], tags)
         case "union_tag_not_found":
             what = "needs a kind" + suggest("", _tags(kind, path))
@@ -68,6 +70,13 @@ def _explain(detail: ErrorDetails, kind: type[BaseModel], values: Any, source: S
             what = f"{detail['msg'][0].lower()}{detail['msg'][1:]}, not {_show(detail['input'])}"
     dotted = ".".join(str(part) for part in path)
     return f"{source.place(path)}: {dotted}: {what}" if dotted else f"{source.place(path)}: {what}"
+
+
+def _installed(owner: type[BaseModel] | None, field: str | int) -> list[str]:
+    """Name the kinds that installed packages add to a union."""
+    found = owner.model_fields.get(str(field)) if owner else None
+    mark = extensible(found.metadata) if found else None
+    return sorted(mark.installed()) if mark else []
 
 
 def _follows(detail: ErrorDetails, others: list[ErrorDetails]) -> bool:
@@ -94,10 +103,24 @@ def _locate(loc: Path, kind: type[BaseModel], values: Any) -> tuple[Path, type[B
         field = owner.model_fields.get(str(part)) if owner else None
         if field:
             options = _models(field.annotation)
+            own = _own(field.metadata, _get(here, part))
+            options = [own] if own else options
         elif isinstance(part, str):
             options = []
         here = _get(here, part)
     return tuple(path), owner
+
+
+def _own(metadata: Any, value: Any) -> type[BaseModel] | None:
+    """Give the class of another package that a value's kind names, where it can be had."""
+    kind = value.get("kind") if isinstance(value, dict) else value
+    mark = extensible(metadata)
+    if mark is None or not isinstance(kind, str) or not (":" in kind or kind in mark.installed()):
+        return None
+    try:
+        return mark.find(kind)
+    except ValueError:
+        return None
 
 
 def _get(here: Any, part: str | int) -> Any:

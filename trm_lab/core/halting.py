@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from trm_lab.config.contracts import OwnHalting
 from trm_lab.config.halting import Confidence, Fixed, Halting, Oracle, QLearning, Residual
 
 HALT, CONTINUE = 0, 1
@@ -30,7 +31,7 @@ class Shown(NamedTuple):
     """Whether the puzzle is solved; for the oracle alone."""
 
 
-def wants_to_halt(rule: Halting | Oracle, shown: Shown) -> Bool[Tensor, " B"]:
+def wants_to_halt(rule: Halting | Oracle | OwnHalting, shown: Shown) -> Bool[Tensor, " B"]:
     """Say which slots the rule would release."""
     match rule:
         case Fixed():
@@ -43,6 +44,8 @@ def wants_to_halt(rule: Halting | Oracle, shown: Shown) -> Bool[Tensor, " B"]:
             return relative_change(shown.before, shown.after) < rule.threshold
         case Oracle():
             return shown.correct
+        case OwnHalting():
+            return rule.wants_to_halt(shown)
 
 
 def relative_change(
@@ -67,7 +70,7 @@ def release(
 
 
 def halting_losses(
-    rule: Halting,
+    rule: Halting | OwnHalting,
     halt: Float[Tensor, "B 2"],
     correct: Bool[Tensor, " B"],
     look_ahead: Float[Tensor, " B"] | None,
@@ -80,6 +83,8 @@ def halting_losses(
     nothing = torch.zeros_like(halt[..., HALT])
     if isinstance(rule, Fixed | Residual):
         return nothing, nothing
+    if isinstance(rule, OwnHalting):
+        return rule.losses(halt, correct)
     stop = _bce(halt[..., HALT], correct.to(halt.dtype))
     go_on = nothing if look_ahead is None else _bce(halt[..., CONTINUE], look_ahead)
     return stop, go_on

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trm_lab.config.blocks import Attention, Convolution, Mixer, TokenMLP
+from trm_lab.config.contracts import OwnMixer
 from trm_lab.config.model import Model
 from trm_lab.core.feed_forward import build_feed_forward
 from trm_lab.core.positions import rotary_tables, rotate
@@ -77,6 +78,20 @@ def convolution(model: Model) -> Mix:
     return lambda params, prefix, h: residual(model, h, lambda a: convolve(params, prefix, a))
 
 
+def own_mixer(
+    model: Model, setting: OwnMixer, positions: int, dtype: torch.dtype, device: torch.device
+) -> Mix:
+    """Build somebody else's mixer; the residual sum and its norm are ours."""
+    names = setting.parameters(model, positions)
+    mixed = setting.build(model, positions, dtype, device)
+
+    def mix(params: Params, prefix: str, h: Tensor) -> Tensor:
+        weights = {name: params[f"{prefix}.{name}"].to(h.dtype) for name in names}
+        return residual(model, h, lambda a: mixed(weights, a))
+
+    return mix
+
+
 def build_mixer(model: Model, positions: int, dtype: torch.dtype, device: torch.device) -> Mix:
     """Build the model's mixer for a number of positions, S."""
     setting: Mixer = model.mixer
@@ -87,6 +102,8 @@ def build_mixer(model: Model, positions: int, dtype: torch.dtype, device: torch.
             return token_mlp(model)
         case Convolution():
             return convolution(model)
+        case OwnMixer():
+            return own_mixer(model, setting, positions, dtype, device)
 
 
 def build_block(model: Model, positions: int, dtype: torch.dtype, device: torch.device) -> Block:

@@ -52,11 +52,13 @@ def work(
 ) -> str:
     """Run one recipe in this process; what a worker does."""
     from trm_lab.config.recipe import Recipe
+    from trm_lab.config.source import Source
+    from trm_lab.config.validate import validate
     from trm_lab.runs import Labels
     from trm_lab.training import train
 
     state = train(
-        Recipe.model_validate(recipe),
+        validate(Recipe, Source(recipe, "the worker's recipe")),
         folder,
         execution=Execution.model_validate(execution),
         labels=Labels(**labels),

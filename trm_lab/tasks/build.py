@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from trm_lab.config.contracts import OwnTask
 from trm_lab.config.task import BundledSudoku, GeneratedSudoku, MultiSudoku, SudokuCSV, Task
 from trm_lab.errors import ConfigError
 from trm_lab.tasks import sudoku_csv
@@ -22,7 +23,7 @@ TRAIN_STREAM, TEST_STREAM = 0, 1
 """Tell the draws from the two files of a CSV task apart."""
 
 
-def build(task: Task, cache: Path | None = None) -> TaskData:
+def build(task: Task | OwnTask, cache: Path | None = None) -> TaskData:
     """Build a task; generated puzzles are kept in `cache` (default: `cache.default_folder()`).
 
     Equal settings give equal data on every machine.
@@ -39,6 +40,8 @@ def build(task: Task, cache: Path | None = None) -> TaskData:
             splits = _bundled(task)
         case SudokuCSV():
             splits = _from_csv(task)
+        case OwnTask():
+            splits = _own(task, cache)
     train, validation, test = (splits[name] for name in ("train", "validation", "test"))
     return TaskData(
         train=train,
@@ -48,12 +51,37 @@ def build(task: Task, cache: Path | None = None) -> TaskData:
         cells=task.cells,
         identifiers=task.identifiers,
         fingerprint=fingerprint(train, validation, test),
-        augment=_symmetries(task.side) if task.augment else None,
+        augment=_symmetries(task),
     )
 
 
-def _symmetries(size: int) -> Augment:
-    return lambda inputs, labels, rng: augment(inputs, labels, size, rng)
+def _symmetries(task: Task | OwnTask) -> Augment | None:
+    if isinstance(task, OwnTask):
+        return task.symmetries()
+    if not task.augment:
+        return None
+    return lambda inputs, labels, rng: augment(inputs, labels, task.side, rng)
+
+
+def _own(task: OwnTask, cache: Path | None) -> Splits:
+    """Load the puzzles of somebody else's task and hold them to what it says of itself."""
+    splits = task.load(cache)
+    for name in ("train", "validation", "test"):
+        if name not in splits or not len(splits[name]):
+            raise ConfigError(f"task {task.kind}: load gives no {name} puzzles")
+        puzzles = splits[name]
+        if puzzles.inputs.shape[1] != task.cells:
+            raise ConfigError(
+                f"task {task.kind}: {name} puzzles have {puzzles.inputs.shape[1]} cells, and the "
+                f"task says {task.cells}"
+            )
+        largest = max(int(puzzles.inputs.max()), int(puzzles.labels.max()))
+        if largest >= task.vocabulary:
+            raise ConfigError(
+                f"task {task.kind}: {name} puzzles have token {largest}, and vocabulary "
+                f"{task.vocabulary} ends at {task.vocabulary - 1}"
+            )
+    return splits
 
 
 def _generated(task: GeneratedSudoku, folder: Path) -> Splits:

@@ -45,6 +45,22 @@ class Puzzles:
         assert self.inputs.shape == self.labels.shape
         assert all(len(array) == len(self.inputs) for array in self.arrays().values())
 
+    @classmethod
+    def of(cls, inputs: npt.NDArray[Any], labels: npt.NDArray[Any], source: str = "") -> "Puzzles":
+        """Make puzzles of which nothing is known but their tokens; token 1 is a blank."""
+        unknown = np.full(len(inputs), np.nan, dtype=np.float32)
+        rows = zip(inputs.astype(np.uint8), labels.astype(np.uint8), strict=True)
+        signature = [sha256(a.tobytes() + b.tobytes()).digest()[:8] for a, b in rows]
+        return cls(
+            inputs=inputs.astype(np.uint8),
+            labels=labels.astype(np.uint8),
+            clues=(inputs > 1).sum(axis=1).astype(np.int16),
+            guesses=unknown,
+            signature=np.frombuffer(b"".join(signature), dtype="<u8").astype(np.uint64),
+            rating=unknown,
+            source=np.full(len(inputs), source),
+        )
+
     def __len__(self) -> int:
         return len(self.inputs)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from trm_lab.accounting import Account, account
 from trm_lab.atomic import replacing
 from trm_lab.config.execution import Execution
+from trm_lab.config.extension import sources
 from trm_lab.config.halting import AllSteps, Own, WhenHalted
 from trm_lab.config.recipe import Recipe
 from trm_lab.core.compaction import evaluate_when_halted
@@ -117,7 +118,7 @@ class _Run:
 
     def train(self, cache: Path | None) -> None:
         device = prepare(self.execution)
-        self.fixed["environment"] = describe(device)
+        self.fixed["environment"] = describe(device) | {"own": sources(self.recipe)}
         self.status(State.RUNNING)
         data = build(self.recipe.task, cache)
         self.fixed["data"] = {

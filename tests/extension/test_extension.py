@@ -1,0 +1,343 @@
+"""Parts from somebody else's code: found, checked, written down, run, and refused with a reason."""
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.extension.example import write_example
+from trm_lab.accounting import account
+from trm_lab.config import Model, Recipe, TwoLatents, load_recipe, recipe_from
+from trm_lab.config import extension as extension_module
+from trm_lab.config.extension import Extensible, sources
+from trm_lab.config.source import Source, parse_yaml
+from trm_lab.errors import ConfigError
+from trm_lab.runs import RunFolder, State
+from trm_lab.study.matrix import expand_study
+from trm_lab.training import Execution, train
+
+EXECUTION = Execution(device="cpu", threads=1)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the worked example, where everything is started."""
+    write_example(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        file = getattr(sys.modules[name], "__file__", None) or ""
+        if file.startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+def ring(k: int = 3) -> dict[str, Any]:
+    return {"kind": "my_parts:Ring", "k": k}
+
+
+def recipe(*changes: str) -> Recipe:
+    """The ring's cell of the example."""
+    cells = expand_study(parse_yaml(Path("sorting.yaml").read_text(), "sorting.yaml")).cells
+    return cells[1].recipe
+
+
+def loaded(layout: str) -> Recipe:
+    return load_recipe(f"preset: trm_att\nmodel:\n  layout: {layout}\n", "r.yaml")
+
+
+def refused(layout: str) -> str:
+    with pytest.raises(ConfigError) as error:
+        loaded(layout)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def module(folder: Path, text: str, name: str = "theirs") -> None:
+    head = (
+        "from trm_lab.config.contracts import *\n"
+        "from trm_lab.config.contracts import OwnLayout\n"
+        "from trm_lab.config.layout import Update\n"
+    )
+    (folder / f"{name}.py").write_text(head + text)
+
+
+def test_the_example_is_read_with_its_values(folder: Path) -> None:
+    found = recipe()
+    layout, task = found.model.layout, found.task
+    assert layout.latents == ("z0", "z1", "z2", "y")
+    assert layout.k == 3
+    assert found.model.mixer.kind == "my_parts:Mean"
+    assert found.supervision.halting.probability == 0.8
+    assert (task.cells, task.vocabulary, task.train) == (5, 5, 64)
+    # Of the two arms only the layout differs, so the other one has our own.
+    (two, _) = expand_study(parse_yaml(Path("sorting.yaml").read_text(), "s")).cells
+    assert two.recipe.model.layout == TwoLatents()
+
+
+def test_a_recipe_with_parts_of_ones_own_survives_a_file(folder: Path) -> None:
+    found = recipe()
+    data = found.as_dict()
+    assert data["model"]["layout"] == {"kind": "my_parts:Ring", "k": 3, "nets": 1}
+    assert data["task"]["digits"] == 3
+    for again in (
+        recipe_from(Source(data, "again")),
+        load_recipe(yaml.safe_dump(data), "yaml"),
+        Recipe.model_validate_json(json.dumps(data)),
+        found.with_seed(3).with_seed(0),
+    ):
+        assert again == found
+        assert again.id == found.id
+        assert hash(again) == hash(found)
+    assert type(again.model.layout) is type(found.model.layout)
+
+
+def test_the_identity_holds_kind_and_fields(folder: Path) -> None:
+    assert loaded('{kind: "my_parts:Ring", k: 3}').id == loaded("{kind: my_parts:Ring, k: 3}").id
+    assert loaded("my_parts:Ring") == loaded("{kind: my_parts:Ring, k: 2}")
+    (folder / "other.py").write_text("from my_parts import Ring\n")
+    several = ["{kind: my_parts:Ring, k: 3}", "my_parts:Ring", "other:Ring", "two_latents"]
+    assert len({loaded(layout).id for layout in several}) == 4
+
+
+def test_an_object_built_in_python_is_named_by_its_path(folder: Path) -> None:
+    loaded("my_parts:Ring")
+    made = sys.modules["my_parts"].Ring(k=4)
+    assert made.kind == "my_parts:Ring"
+    model = Model(layout=made)
+    assert model.layout is made
+    assert Model.model_validate(model.model_dump(mode="json")) == model
+    assert model.effective_depth == 2 * 3 * 7
+
+
+def test_sources_say_where_the_code_is_from(folder: Path) -> None:
+    found = sources(recipe())
+    assert set(found) == {"my_parts:Sorting", "my_parts:Ring", "my_parts:Mean", "my_parts:Sure"}
+    assert {f["package"] for f in found.values()} == {""}
+    (digest,) = {f["source"] for f in found.values()}
+    assert int(digest, 16) > 0
+    assert sources(load_recipe("preset: hrm\n", "r")) == {}
+
+
+def test_it_trains_and_says_what_code_it_ran(folder: Path) -> None:
+    found = recipe()
+    assert train(found, folder / "run", execution=EXECUTION) is State.COMPLETED
+    run = RunFolder(folder / "run")
+    assert run.recipe() == found
+    assert run.status()["environment"]["own"] == sources(found)
+    losses = [r["loss"] for r in run.records() if r["kind"] == "train"]
+    assert losses[-1] > 0
+    # Ring: 3 blocks' worth of weights in one net, and the table of parameters counts the mixer.
+    assert run.status()["accounting"]["params"] == account(found).params
+
+
+@pytest.mark.parametrize("gradient", ["last_cycles", "whole_program", "last_updates"])
+def test_its_flops_are_torchs_own_count(folder: Path, gradient: str) -> None:
+    from tests.test_accounting import counted, expected
+    from trm_lab.parameters import Geometry, parameters
+
+    found = load_recipe(
+        yaml.safe_dump({**recipe().as_dict(), "model": {
+            **recipe().as_dict()["model"], "gradient": gradient}}), "r"
+    )  # fmt: skip
+    geometry, rule = Geometry.of(found.task), found.supervision.halting
+    assert counted(found.model, geometry, rule) == expected(found.model, geometry, rule)
+    assert parameters(found.model, geometry)["net.0.layer.0.mixer.mean"].shape == (16, 16)
+
+
+@pytest.fixture
+def entry_point(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install two distributions, by their metadata, whose module is the example's."""
+    for name, points in (
+        ("rings", "[trm_lab.layouts]\nring = my_parts:Ring\ntwice = my_parts:Ring\n"),
+        ("others", "[trm_lab.layouts]\ntwice = elsewhere:Ring\ntwo_latents = my_parts:Ring\n"),
+    ):
+        info = folder / f"{name}-1.2.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2\n")
+        (info / "entry_points.txt").write_text(points)
+    monkeypatch.syspath_prepend(folder)
+    extension_module._entry_points.cache_clear()
+    importlib.invalidate_caches()
+
+
+@pytest.mark.usefixtures("entry_point")
+def test_an_installed_package_gives_kinds_by_name() -> None:
+    found = loaded("{kind: ring, k: 5}")
+    assert found.model.layout.kind == "ring"
+    assert found.model.layout.latents[-2:] == ("z4", "y")
+    assert recipe_from(Source(found.as_dict(), "again")) == found
+    assert loaded("ring").id != loaded("my_parts:Ring").id
+    # Our own kinds come first.
+    assert type(loaded("two_latents").model.layout) is TwoLatents
+
+
+@pytest.mark.usefixtures("entry_point")
+def test_an_unknown_kind_is_told_with_the_installed_ones() -> None:
+    assert refused("rung") == ("r.yaml:3:3: model.layout: no such kind 'rung'; did you mean ring?")
+    assert refused("qqqq").endswith("many_latents, looped, ring, twice")
+    assert refused("twice") == (
+        "r.yaml:3:3: model.layout: twice: given by several packages (others, rings); "
+        "name it by its import path"
+    )
+
+
+def test_a_field_of_ones_own_is_refused_at_its_place(folder: Path) -> None:
+    assert refused("{kind: my_parts:Ring, kk: 3}") == (
+        "r.yaml:3:33: model.layout.kk: unknown setting; did you mean k?"
+    )
+    assert refused("{kind: my_parts:Ring, k: 1}") == (
+        "r.yaml:3:33: model.layout.k: input should be greater than or equal to 2, not 1"
+    )
+
+
+IMPORTS = {
+    "no module": ("nowhere.parts:Ring", "nowhere.parts:Ring: no module nowhere; it must be "
+                  "installed, on PYTHONPATH or in {here}, where this was started"),
+    "no submodule": ("my_parts.more:Ring", "my_parts.more:Ring: no module my_parts.more; "),
+    "no name": ("my_parts:Rong", "my_parts:Rong: {here}/my_parts.py has no Rong"),
+    "no path": ('"my_parts:"', "'my_parts:' is no import path; write package.module:Class"),
+    "no class": ("my_parts:np", "my_parts:np: <module 'numpy' from"),
+    "another contract": ("my_parts:Sure", "my_parts:Sure: Sure does not derive from "
+                         "trm_lab.config.contracts.OwnLayout"),
+    "a module that fails": ("broken:Ring", "broken:Ring: importing broken failed: "
+                            "ZeroDivisionError: division by zero"),
+    "a module that lacks another": ("lacking:Ring", "lacking:Ring: importing lacking failed: "
+                                    "No module named 'not_there'"),
+    "a function": ("os:system", "os:system: <built-in function system> does not derive"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", IMPORTS)
+def test_a_path_that_leads_nowhere_says_why(folder: Path, case: str) -> None:
+    (folder / "broken.py").write_text("1 / 0\n")
+    (folder / "lacking.py").write_text("import not_there\n")
+    path, expected = IMPORTS[case]
+    found = refused(path)
+    assert found.startswith("r.yaml:3:3: model.layout: " + expected.format(here=folder))
+
+
+CLASSES = {
+    "two members missing": (
+        "class A(OwnLayout):\n nets: int = 1\n latents = property(lambda s: ('z',))\n",
+        "theirs:A: A lacks answer, cycle; see trm_lab.config.contracts.OwnLayout",
+    ),
+    "indices out of range": (
+        "class A(OwnLayout):\n"
+        " nets: int = 1\n answer: int = 0\n latents = property(lambda s: ('z',))\n"
+        " def cycle(self, n):\n  return (Update(write=0, state=(1,), net=2),)\n",
+        "theirs:A: cycle(1)[0]: 1 is no index of 1 latents; "
+        "cycle(1)[0]: 2 is no index of 1 nets; cycle(2)[0]",
+    ),
+    "an answer never written": (
+        "class A(OwnLayout):\n"
+        " nets: int = 1\n answer: int = 1\n latents = property(lambda s: ('z', 'y'))\n"
+        " def cycle(self, n):\n  return (Update(write=0, state=(0,)),)\n",
+        "theirs:A: cycle(1) never writes the answer, latent 1; cycle(2)",
+    ),
+    "a member that fails": (
+        "class A(OwnLayout):\n"
+        " nets: int = 1\n answer: int = 0\n latents = property(lambda s: ('z',))\n"
+        " def cycle(self, n):\n  return 1 / 0\n",
+        "theirs:A: ZeroDivisionError: division by zero",
+    ),
+    "not frozen": (
+        "class A(OwnLayout):\n"
+        " model_config = {'frozen': False}\n"
+        " nets: int = 1\n answer: int = 0\n latents = property(lambda s: ('z',))\n"
+        " def cycle(self, n):\n  return (Update(write=0, state=(0,)),)\n",
+        "theirs:A: A must stay frozen and forbid extra fields",
+    ),
+    "a field that no file can hold": (
+        "class A(OwnLayout):\n"
+        " nets: int = 1\n answer: int = 0\n sizes: tuple[int, ...] = (1, 2)\n"
+        " latents = property(lambda s: ('z',))\n"
+        " def cycle(self, n):\n  return (Update(write=0, state=(0,)),)\n",
+        "theirs:A: does not survive a recipe file: sizes: Input should be a valid tuple",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CLASSES)
+def test_a_class_that_breaks_its_contract_says_where(folder: Path, case: str) -> None:
+    text, expected = CLASSES[case]
+    module(folder, text)
+    assert refused("theirs:A").startswith("r.yaml:3:3: model.layout: " + expected)
+
+
+MIXERS = {
+    "shapes that are none": ("return {'w': 16}", "return 1",
+                             "parameters gives 16 for w, which is no shape"),
+    "no mapping": ("return ['w']", "return 1", "parameters gives ['w'], which is no mapping"),
+    "no count": ("return {'w': (16, 16)}", "return 0.5", "flops gives 0.5, which is no count"),
+    "a failure": ("return model.widht", "return 1", "AttributeError: 'Model' object has no "
+                  "attribute 'widht'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MIXERS)
+def test_a_mixer_is_held_to_shapes_and_counts(folder: Path, case: str) -> None:
+    parameters, flops, expected = MIXERS[case]
+    (folder / "mixing.py").write_text(
+        "from trm_lab.config.contracts import OwnMixer\n"
+        "class M(OwnMixer):\n"
+        f" def parameters(self, model, positions):\n  {parameters}\n"
+        f" def flops(self, model, positions):\n  {flops}\n"
+        " def build(self, model, positions, dtype, device):\n  return None\n"
+    )
+    with pytest.raises(ConfigError) as error:
+        load_recipe("preset: trm_mlp\nmodel: {mixer: mixing:M}\n", "r.yaml")
+    assert str(error.value) == f"r.yaml:1:1: model.mixer: mixing:M: {expected}"
+
+
+def test_a_task_is_held_to_what_it_says(folder: Path) -> None:
+    from trm_lab.tasks.build import build
+
+    head = "import my_parts\nfrom trm_lab.tasks.dataset import Puzzles\n"
+    (folder / "tasks.py").write_text(
+        head + "class Short(my_parts.Sorting):\n"
+        " def load(self, cache):\n"
+        "  return {k: p for k, p in super().load(cache).items() if k != 'test'}\n"
+        "class Wide(my_parts.Sorting):\n"
+        " vocabulary = property(lambda s: 4)\n"
+        " def load(self, cache):\n"
+        "  return my_parts.Sorting().load(cache)\n"
+        "class Long(my_parts.Sorting):\n"
+        " def load(self, cache):\n"
+        "  return my_parts.Sorting(cells=7).load(cache)\n"
+    )
+    for name, expected in (
+        ("Short", "task tasks:Short: load gives no test puzzles"),
+        ("Wide", "task tasks:Wide: train puzzles have token 5, and vocabulary 4 ends at 3"),
+        ("Long", "task tasks:Long: train puzzles have 7 cells, and the task says 5"),
+    ):
+        task = load_recipe(f"preset: trm_att\ntask: tasks:{name}\n", "r").task
+        with pytest.raises(ConfigError) as error:
+            build(task)
+        assert str(error.value) == expected
+    data = build(load_recipe("preset: trm_att\ntask: my_parts:Sorting\n", "r").task)
+    assert (data.train.labels[:, 1:] >= data.train.labels[:, :-1]).all()
+    assert data.augment is None
+    assert len(data.fingerprint) == 16
+    again = build(load_recipe("preset: trm_att\ntask: {kind: my_parts:Sorting}\n", "r").task)
+    assert again.fingerprint == data.fingerprint
+
+
+def test_every_extensible_union_is_marked() -> None:
+    from trm_lab.config.model import Model as ModelSetting
+    from trm_lab.config.supervision import Supervision
+
+    marks = {
+        mark.group
+        for owner in (Recipe, ModelSetting, Supervision)
+        for field in owner.model_fields.values()
+        for mark in field.metadata
+        if isinstance(mark, Extensible)
+    }
+    assert marks == {"layouts", "mixers", "halting", "tasks"}
