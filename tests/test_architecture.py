@@ -15,11 +15,13 @@ import trm_lab
 from tests.contract.instances import INSTANCES
 from trm_lab.config import (
     Adam,
+    Depth,
     FeedForward,
     Gradient,
     Halting,
     Initial,
     Layout,
+    Loop,
     Loss,
     Mixer,
     Optimizer,
@@ -28,6 +30,7 @@ from trm_lab.config import (
     Recipe,
     Rule,
     Schedule,
+    StepWeights,
     Task,
     TwoLatents,
 )
@@ -258,7 +261,7 @@ def test_every_union_of_a_recipe_is_under_contract() -> None:
     assert found == {frozenset(members(union)) for union in INSTANCES}
     named = {
         Layout, Gradient, Mixer, FeedForward, Positions, Initial, Halting, Loss, Optimizer,
-        Adam, Schedule, Task, Rule, Policy,
+        Adam, Schedule, Task, Rule, Policy, Loop, StepWeights, Depth,
     }  # fmt: skip
     assert named == set(INSTANCES)
     assert len(found) == len(named)

@@ -6,6 +6,7 @@ Torch-free.
 """
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 from trm_lab.config.blocks import (
@@ -21,6 +22,7 @@ from trm_lab.config.contracts import OwnMixer
 from trm_lab.config.gradient import Gradient, Implicit, RandomTruncation
 from trm_lab.config.halting import QLearning
 from trm_lab.config.layout import Update
+from trm_lab.config.loops import Counts, NoCarry, SampledDepth
 from trm_lab.config.model import Model
 from trm_lab.config.recipe import Recipe
 from trm_lab.parameters import Geometry, parameters, table_shape
@@ -54,12 +56,13 @@ class Account(NamedTuple):
     effective_depth: int
     """layers * T * updates of a cycle (n + 1), of one supervision step."""
     max_depth: int
-    """effective_depth * N_sup."""
+    """effective_depth * N_sup; effective_depth alone where nothing is carried."""
     graph_updates: float
-    """Updates of a supervision step that keep their graph; the mean where it is drawn."""
+    """Updates in sequence that keep their graph, of a supervision step or of all linked ones; the
+    mean where it is drawn."""
     flops_per_update: int
-    """FLOPs of one optimiser update: one supervision step of every slot.  The mean where the
-    gradient is drawn; the most that an implicit gradient can take, exact at tolerance 0."""
+    """FLOPs of one optimiser update of all slots: the mean over the stages of a run, expected where
+    T or the gradient is drawn; the most that an implicit gradient can take."""
     eval_flops: int
     """FLOPs of one supervision step of one puzzle in evaluation."""
 
@@ -67,22 +70,46 @@ class Account(NamedTuple):
 def account(recipe: Recipe) -> Account:
     """Count what one recipe has and costs."""
     model, geometry = recipe.model, Geometry.of(recipe.task)
+    supervision, loop = recipe.supervision, recipe.supervision.loop
+    chain = supervision.steps_per_update if supervision.linked else 1
     sizes = [(math.prod(p.shape), p.recurring) for p in parameters(model, geometry).values()]
     recurring = sum(size for size, again in sizes if again)
     once = sum(size for size, again in sizes if not again)
-    look_ahead = isinstance(recipe.supervision.halting, QLearning) and recipe.supervision.N_sup > 1
-    step = flops(model, geometry, look_ahead=look_ahead)
     return Account(
         params=recurring + once,
         table_params=math.prod(table_shape(model, geometry) or (0,)),
         recurring_params=recurring,
         once_params=once,
         effective_depth=model.effective_depth,
-        max_depth=model.effective_depth * recipe.supervision.N_sup,
-        graph_updates=model.graph_updates,
-        flops_per_update=step.total * recipe.train.batch,
-        eval_flops=step.forward,
+        max_depth=model.effective_depth * (1 if isinstance(loop, NoCarry) else supervision.N_sup),
+        graph_updates=model.graph_updates * chain,
+        flops_per_update=_mean_update(recipe),
+        eval_flops=flops(model, geometry, look_ahead=False).forward,
     )
+
+
+@lru_cache(maxsize=64)
+def step_flops(recipe: Recipe, counts: Counts) -> int:
+    """Count the FLOPs of one supervision step of all slots in training, at given counts."""
+    model = recipe.model.model_copy(update={"n": counts.n, "T": counts.T})
+    look_ahead = isinstance(recipe.supervision.halting, QLearning) and counts.N_sup > 1
+    step = flops(model, Geometry.of(recipe.task), look_ahead=look_ahead)
+    return step.total * recipe.train.batch
+
+
+def _mean_update(recipe: Recipe) -> int:
+    """Mean FLOPs of an update over the stages of training, expected where T is drawn."""
+    depth = recipe.supervision.depth
+    total, before = 0, 0
+    for end, counts in recipe.spans():
+        step = step_flops(recipe, counts)
+        if isinstance(depth, SampledDepth):
+            law = depth.law(recipe.train.batch).items()
+            step = round(sum(p * step_flops(recipe, counts._replace(T=T)) for T, p in law))
+        total += (end - before) * step * recipe.supervision.steps_per_update
+        before = end
+    # In whole numbers, as a run may have more than 2^53.
+    return (total + recipe.train.updates // 2) // recipe.train.updates
 
 
 def flops(model: Model, geometry: Geometry, *, look_ahead: bool) -> Flops:

@@ -58,6 +58,44 @@ CASES = {
         "r.yaml:3:3: supervision.halting: oracle knows the solution and is for evaluation only; "
         "train with another rule and set eval.policy: {kind: when_halted, rule: oracle}",
     ),
+    "links without steps": (
+        MLP + "supervision: {loop: {kind: slot_carry, linked: true}}\n",
+        "r.yaml:2:15: supervision.loop: linked: true links the steps of an update, and steps: 1 "
+        "has one",
+    ),
+    "links that the gradient cuts": (
+        MLP + "supervision: {loop: {kind: slot_carry, steps: 2, linked: true}}\n",
+        "r.yaml:1:1: supervision.loop: linked needs a gradient that reaches the start of a step; "
+        "model.gradient: last_cycles leaves 14 of 21 updates without one; use whole_program",
+    ),
+    "stages that do not rise": (
+        MLP + "supervision: {curriculum: [{until: 0.5, n: 1}, {until: 0.5, n: 2}]}\n",
+        "r.yaml:2:1: supervision: curriculum: until must rise from stage to stage, not [0.5, 0.5]",
+    ),
+    "a stage that changes nothing": (
+        MLP + "supervision: {curriculum: [{until: 0.5}]}\n",
+        "r.yaml:2:28: supervision.curriculum.0: a stage changes nothing; give it n, T or N_sup",
+    ),
+    "a stage that ends with the training": (
+        MLP + "supervision: {curriculum: [{until: 1.0, n: 1}]}\n",
+        "r.yaml:2:29: supervision.curriculum.0.until: input should be less than 1, not 1.0",
+    ),
+    "a stage against a drawn depth": (
+        MLP
+        + "supervision:\n  depth: {kind: sampled, high: 3}\n  curriculum: [{until: 0.5, T: 1}]\n",
+        "r.yaml:2:1: supervision: curriculum: depth: sampled draws T, so a stage cannot set it; "
+        "leave T out of the stages, or use depth: fixed",
+    ),
+    "depth per puzzle against a solver": (
+        MLP + "model: {gradient: implicit}\n"
+        "supervision: {depth: {kind: sampled, high: 3, per: puzzle}}\n",
+        "r.yaml:1:1: supervision.depth: model.gradient: implicit needs one T for all puzzles; use "
+        "per: batch, or a truncation",
+    ),
+    "an empty range of depths": (
+        MLP + "supervision: {depth: {kind: sampled, low: 3, high: 3}}\n",
+        "r.yaml:2:15: supervision.depth: low 3 must be below high 3; or use depth: fixed",
+    ),
     "a residual without a threshold": (
         MLP + "supervision:\n  halting: residual\n",
         "r.yaml:3:3: supervision.halting.threshold: is required",

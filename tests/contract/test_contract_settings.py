@@ -11,12 +11,14 @@ from pydantic import TypeAdapter, ValidationError
 
 from tests.contract.instances import (
     ALL,
+    DEPTHS,
     FEED_FORWARDS,
     GRADIENTS,
     HALTINGS,
     INITIALS,
     INSTANCES,
     LAYOUTS,
+    LOOPS,
     LOSSES,
     MIXERS,
     OPTIMIZERS,
@@ -24,6 +26,7 @@ from tests.contract.instances import (
     POSITIONS,
     RULES,
     SCHEDULES,
+    STEP_WEIGHTS,
     TASKS,
     name,
 )
@@ -56,6 +59,9 @@ def recipe_with(instance: Any) -> Recipe:
         POSITIONS: ("model", "positions"),
         HALTINGS: ("supervision", "halting"),
         LOSSES: ("supervision", "loss"),
+        LOOPS: ("supervision", "loop"),
+        STEP_WEIGHTS: ("supervision", "step_weights"),
+        DEPTHS: ("supervision", "depth"),
         RULES: ("eval", "policy"),
         POLICIES: ("eval", "policy"),
         OPTIMIZERS: ("train", "optimizer"),
@@ -69,7 +75,7 @@ def recipe_with(instance: Any) -> Recipe:
         changes[section][field] = WhenHalted(rule=instance) if ruled else instance
     if instance in MIXERS and not isinstance(instance, Attention):
         changes["model"]["positions"] = NoPositions()
-    if isinstance(instance, LearnedStart):
+    if isinstance(instance, LearnedStart) or getattr(instance, "linked", False):
         changes["model"]["gradient"] = WholeProgram()
     return Recipe(
         task=instance if section == "task" else TASKS[0],

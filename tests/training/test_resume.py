@@ -256,7 +256,7 @@ def test_a_checkpoint_holds_all_of_a_session(break_off, tmp_path: Path) -> None:
     content = torch.load(RunFolder(tmp_path).checkpoint, weights_only=True)
     assert set(content) == {
         "recipe_id", "seed", "fingerprint", "params", "ema", "initial", "table", "ema_table",
-        "optimizer", "carry", "sums", "started", "since", "counters", "best",
+        "optimizer", "carry", "sums", "started", "since", "watched", "counters", "best",
     }  # fmt: skip
     assert content["counters"]["update"] == 8
     # No graph of past updates hangs on to what is kept.

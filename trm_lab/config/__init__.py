@@ -41,6 +41,20 @@ from trm_lab.config.halting import (
 )
 from trm_lab.config.initial import FixedStart, Initial, LearnedStart, RandomStart, ZeroStart
 from trm_lab.config.layout import Layout, Looped, ManyLatents, OneLatent, TwoLatents, Update
+from trm_lab.config.loops import (
+    Depth,
+    FixedDepth,
+    FullLoop,
+    Geometric,
+    LastOnly,
+    Loop,
+    NoCarry,
+    SampledDepth,
+    SlotCarry,
+    Stage,
+    StepWeights,
+    Uniform,
+)
 from trm_lab.config.model import Model, PuzzleSlots
 from trm_lab.config.presets import PRESETS, load_recipe, preset, recipe_from
 from trm_lab.config.recipe import Recipe
@@ -64,13 +78,15 @@ from trm_lab.config.training import (
 __all__ = [
     "PRESETS", "Adam", "AdamATan2", "AdamATan2Scaled", "AdamW", "AllSteps", "Attention",
     "BundledSudoku", "Confidence", "ConstantSchedule", "ConvSwiGLU", "Convolution",
-    "CosineSchedule", "Eval", "FeedForward", "Fixed", "FixedStart", "GeneratedSudoku", "Gradient",
-    "Halting", "Implicit", "Initial", "LastCycles", "LastUpdates", "Layout", "LearnedPositions",
-    "LearnedStart", "Looped", "Loss", "ManyLatents", "Mixer", "MixtureOfExperts", "Model",
-    "MultiSudoku", "Muon", "NoPositions", "NormGateSwiGLU", "OneLatent", "Optimizer", "Oracle",
-    "Own", "Phantom", "Policy", "Positions", "PuzzleSlots", "QLearning", "RandomStart",
-    "RandomTruncation", "Recipe", "Residual", "Rope", "Rope2D", "Rule", "Schedule", "SignSGD",
-    "Softmax", "Stablemax", "SudokuCSV", "Supervision", "SwiGLU", "Task", "TokenMLP", "Train",
-    "Truncation", "TwoLatents", "Update", "WhenHalted", "WholeProgram", "ZeroStart", "load_recipe",
-    "preset", "recipe_from",
+    "CosineSchedule", "Depth", "Eval", "FeedForward", "Fixed", "FixedDepth", "FixedStart",
+    "FullLoop", "GeneratedSudoku", "Geometric", "Gradient", "Halting", "Implicit", "Initial",
+    "LastCycles", "LastOnly", "LastUpdates", "Layout", "LearnedPositions", "LearnedStart", "Loop",
+    "Looped", "Loss", "ManyLatents", "Mixer", "MixtureOfExperts", "Model", "MultiSudoku", "Muon",
+    "NoCarry", "NoPositions", "NormGateSwiGLU", "OneLatent", "Optimizer", "Oracle", "Own",
+    "Phantom", "Policy", "Positions", "PuzzleSlots", "QLearning", "RandomStart",
+    "RandomTruncation", "Recipe", "Residual", "Rope", "Rope2D", "Rule", "SampledDepth",
+    "Schedule", "SignSGD", "SlotCarry", "Softmax", "Stablemax", "Stage", "StepWeights",
+    "SudokuCSV", "Supervision", "SwiGLU", "Task", "TokenMLP", "Train", "Truncation", "TwoLatents",
+    "Uniform", "Update", "WhenHalted", "WholeProgram", "ZeroStart", "load_recipe", "preset",
+    "recipe_from",
 ]  # fmt: skip

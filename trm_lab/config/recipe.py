@@ -7,6 +7,7 @@ checkpoint interval are not part of a recipe.
 
 import hashlib
 import json
+import math
 from typing import Any, Self
 
 from pydantic import Field, model_validator
@@ -14,6 +15,8 @@ from pydantic import Field, model_validator
 from trm_lab.config.base import Setting
 from trm_lab.config.blocks import Rope2D
 from trm_lab.config.contracts import OwnMixer
+from trm_lab.config.gradient import Truncation
+from trm_lab.config.loops import Counts, SampledDepth
 from trm_lab.config.model import Model
 from trm_lab.config.supervision import Supervision
 from trm_lab.config.task import Task
@@ -35,6 +38,10 @@ ADDED: dict[str, Any] = {
     "supervision.exploration_law": "uniform",
     "eval.policy": {"kind": "all_steps"},
     "supervision.residual_penalty": 0.0,
+    "supervision.loop": {"kind": "slot_carry", "steps": 1, "linked": False},
+    "supervision.step_weights": {"kind": "uniform"},
+    "supervision.curriculum": [],
+    "supervision.depth": {"kind": "fixed"},
 }
 """Settings younger than the first release, each with the one value that does what was done before.
 
@@ -72,6 +79,46 @@ class Recipe(Setting):
         if isinstance(self.model.mixer, OwnMixer):
             self.model.mixer.refuse(self.model, self.task.cells + self.model.slots)
         return self
+
+    @model_validator(mode="after")
+    def _links(self) -> Self:
+        model = self.model
+        for _, counts in self.spans() if self.supervision.linked else []:
+            cycle = len(model.layout.cycle(counts.n))
+            cut = model.gradient.cut(cycle, counts.T)
+            if cut or not isinstance(model.gradient, Truncation):
+                raise ValueError(
+                    "supervision.loop: linked needs a gradient that reaches the start of a step; "
+                    f"model.gradient: {model.gradient.kind} leaves {cut} of "
+                    f"{cycle * counts.T} updates without one; use whole_program"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _waits(self) -> Self:
+        depth, gradient = self.supervision.depth, self.model.gradient
+        apart = isinstance(depth, SampledDepth) and depth.per == "puzzle"
+        if apart and not isinstance(gradient, Truncation):
+            raise ValueError(
+                f"supervision.depth: model.gradient: {gradient.kind} needs one T for all puzzles; "
+                "use per: batch, or a truncation"
+            )
+        return self
+
+    def counts(self, update: int) -> Counts:
+        """Give the recursion counts in force at an update counted from 1."""
+        return next(counts for end, counts in self.spans() if update <= end)
+
+    def spans(self) -> list[tuple[int, Counts]]:
+        """List the stages of training as (last update, recursion counts)."""
+        model, supervision, updates = self.model, self.supervision, self.train.updates
+        depth = supervision.depth
+        T = depth.high if isinstance(depth, SampledDepth) else model.T
+        spans = []
+        for stage in supervision.curriculum:
+            counts = Counts(stage.n or model.n, stage.T or T, stage.N_sup or supervision.N_sup)
+            spans.append((math.ceil(stage.until * updates), counts))
+        return [*spans, (updates, Counts(model.n, T, supervision.N_sup))]
 
     @property
     def id(self) -> str:

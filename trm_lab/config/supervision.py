@@ -1,11 +1,22 @@
 """Deep supervision as data: the loop over supervision steps, and what each step is paid for."""
 
-from typing import Annotated, Any, Literal
+import itertools
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from trm_lab.config.base import BY_NAME, Fraction, Setting
 from trm_lab.config.halting import Confidence, Halting
+from trm_lab.config.loops import (
+    Depth,
+    FixedDepth,
+    Loop,
+    SampledDepth,
+    SlotCarry,
+    Stage,
+    StepWeights,
+    Uniform,
+)
 
 
 class Stablemax(Setting):
@@ -30,7 +41,7 @@ ExplorationLaw = Literal["uniform", "full", "geometric"]
 
 
 class Supervision(Setting):
-    """Deep supervision: one supervision step per optimiser update, halted slots are refilled."""
+    """Deep supervision: what a puzzle goes through, and what it is paid for."""
 
     N_sup: int = Field(default=16, ge=1, le=4096)
     """Supervision steps per puzzle, at most."""
@@ -47,6 +58,37 @@ class Supervision(Setting):
     """Weight of |F(z) - z|^2 / |F(z)|^2, the relative change of all latents z in the last cycle F,
     per puzzle.  It reaches what the gradient scheme keeps a graph of: with TRM's last cycle the
     latents before it are constants.  Pulls the recursion towards a fixed point."""
+
+    loop: Loop = SlotCarry()
+    """What slots carry, and how many supervision steps an optimiser update has."""
+    step_weights: StepWeights = Uniform()
+    """What the losses of a supervision step weigh."""
+    curriculum: Annotated[tuple[Stage, ...], Field(strict=False)] = ()
+    """Stages with other recursion counts; after the last one the recipe's own hold."""
+    depth: Depth = FixedDepth()
+    """Whether T is drawn in training."""
+
+    @property
+    def steps_per_update(self) -> int:
+        """Supervision steps of an optimiser update."""
+        return self.loop.steps if isinstance(self.loop, SlotCarry) else 1
+
+    @property
+    def linked(self) -> bool:
+        """Whether the gradient flows between the steps of an update."""
+        return isinstance(self.loop, SlotCarry) and self.loop.linked
+
+    @model_validator(mode="after")
+    def _stages(self) -> Self:
+        ends = [stage.until for stage in self.curriculum]
+        if any(a >= b for a, b in itertools.pairwise(ends)):
+            raise ValueError(f"curriculum: until must rise from stage to stage, not {ends}")
+        if isinstance(self.depth, SampledDepth) and any(stage.T for stage in self.curriculum):
+            raise ValueError(
+                "curriculum: depth: sampled draws T, so a stage cannot set it; leave T out of the "
+                "stages, or use depth: fixed"
+            )
+        return self
 
     @field_validator("halting", mode="before")
     @classmethod

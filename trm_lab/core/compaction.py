@@ -43,6 +43,7 @@ def evaluate_when_halted(
     batch: int = 64,
     seed: int = 0,
     compact: bool = True,
+    carried: bool = True,
 ) -> Outcomes:
     """Evaluate like `evaluate`, each puzzle up to the step at which `rule` halts it.
 
@@ -66,7 +67,7 @@ def evaluate_when_halted(
 
     z = core.start(weights, slots.size, keys[:1].expand(slots.size), params)
     while slots.fill(everywhere=not compact):
-        new = torch.as_tensor(slots.fresh, device=device)
+        new = torch.as_tensor(slots.fresh if carried else np.arange(slots.size), device=device)
         place = torch.as_tensor(slots.place, device=device)
         start = core.start(weights, len(new), keys[place[new]], params)
         z = tuple(old.index_copy(0, new, s) for old, s in zip(z, start, strict=True))

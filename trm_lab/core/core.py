@@ -141,6 +141,7 @@ class Core:
         n: int | None = None,
         T: int | None = None,
         gradient: Gradient | None = None,
+        waits: Int[Tensor, " B"] | None = None,
     ) -> Recursion:
         """Run the program of one supervision step from latents z; arguments as for `step`."""
         model = self.model
@@ -148,7 +149,7 @@ class Core:
         cycle = model.layout.cycle(model.n if n is None else n)
         T = model.T if T is None else T
         net = self.net(params)
-        return run(z, x, net, cycle, T, gradient or model.gradient, self.checkpointing)
+        return run(z, x, net, cycle, T, gradient or model.gradient, self.checkpointing, waits)
 
     def read(self, params: Params, z: Latents) -> Readout:
         """Read answer and halting logits out of latents."""
@@ -171,11 +172,12 @@ class Core:
         n: int | None = None,
         T: int | None = None,
         gradient: Gradient | None = None,
+        waits: Int[Tensor, " B"] | None = None,
     ) -> Readout:
         """Run one supervision step from latents z.
 
         `n`, `T` and `gradient` default to the model's; test-time compute is a matter of passing
-        others.
+        others.  `waits` are cycles that a puzzle leaves out, at the beginning.
         """
-        moved = self.recur(params, z, inputs, rows, n=n, T=T, gradient=gradient)
+        moved = self.recur(params, z, inputs, rows, n=n, T=T, gradient=gradient, waits=waits)
         return self.read(params, moved.z)

@@ -54,12 +54,14 @@ def evaluate(
     T: int | None = None,
     batch: int = 64,
     seed: int = 0,
+    carried: bool = True,
 ) -> Outcomes:
     """Evaluate parameters on puzzles with identifier 0 after each of the given (rising) steps.
 
     `params` stands in for `weights.params`, so that averaged weights can be evaluated.  `n` and `T`
     default to the model's own.  A random start is that of rollout 0: keyed by `seed` and the
-    puzzle's tokens, not by its place or its batch.
+    puzzle's tokens, not by its place or its batch.  Without `carried` latents every step starts
+    anew, as in training without a carry.
     """
     kept: tuple[list[np.ndarray], ...] = ([], [], [])
     for at in range(0, len(inputs), batch):
@@ -67,10 +69,10 @@ def evaluate(
         target = torch.as_tensor(labels[at : at + batch].astype(np.int64), device=core.device)
         rows = weights.rows(torch.zeros(len(tokens), dtype=torch.int64, device=core.device))
         keys = start_keys(puzzle_keys(inputs[at : at + batch], seed, 1).to(core.device))
-        z = core.start(weights, len(tokens), keys, params)
+        start = z = core.start(weights, len(tokens), keys, params)
         recorded = []
         for step in range(1, steps[-1] + 1):
-            z, logits, halt = core.step(params, z, tokens, rows, n=n, T=T)
+            z, logits, halt = core.step(params, z if carried else start, tokens, rows, n=n, T=T)
             if step in steps:
                 recorded.append((*score(logits, target), halt[..., HALT]))
         for chunks, values in zip(kept, zip(*recorded, strict=True), strict=True):

@@ -9,6 +9,7 @@ from functools import reduce
 from typing import Literal, NamedTuple
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -50,25 +51,31 @@ def run(
     T: int,
     gradient: Gradient,
     checkpointing: Checkpointing = None,
+    waits: Int[Tensor, "*B"] | None = None,
 ) -> Recursion:
     """Run T cycles from latents z under the embedded input x.
 
     Values do not depend on a truncation; only the graph does.  TRM (arXiv 2510.04871, fig. 3) is
     `LastCycles(1)`, HRM's one-step gradient is `LastUpdates(2)`.  `Phantom` and `Implicit` are
-    forwards of their own.
+    forwards of their own.  Under a truncation a puzzle stays as it is for the first `waits` of its
+    T cycles, as if it had so many fewer.
     """
 
-    def step(z: Latents, update: Update) -> Latents:
+    def step(z: Latents, at: tuple[int, Update]) -> Latents:
+        cycles, update = at
         h = _total([z[i] for i in update.state])
         injected = [z[i] for i in update.context] + [x] * update.inject
         if injected:
             h = h + _total(injected)
-        return (*z[: update.write], net(update.net, h), *z[update.write + 1 :])
+        h = net(update.net, h)
+        if waits is not None:
+            h = torch.where((waits <= cycles)[..., None, None], h, z[update.write])
+        return (*z[: update.write], h, *z[update.write + 1 :])
 
-    def steps(z: Latents, updates: Sequence[Update]) -> Latents:
+    def steps(z: Latents, updates: Sequence[tuple[int, Update]]) -> Latents:
         return reduce(step, updates, z)
 
-    def kept(z: Latents, updates: Sequence[Update]) -> Latents:
+    def kept(z: Latents, updates: Sequence[tuple[int, Update]]) -> Latents:
         """Run updates with a graph."""
         if checkpointing is None or not torch.is_grad_enabled():
             return steps(z, updates)
@@ -78,7 +85,7 @@ def run(
             z = checkpoint(steps, z, piece, use_reentrant=False, preserve_rng_state=False)
         return z
 
-    program = tuple(cycle) * T
+    program = [(cycles, update) for cycles in range(T) for update in cycle]  # with cycles before
     last = len(program) - len(cycle)
     cut = gradient.cut(len(cycle), T)
     written = sorted({update.write for update in cycle})
@@ -105,8 +112,8 @@ def run(
 
             solved = fixed_point(
                 gradient,
-                lambda part: only(steps(among(part), cycle)),
-                lambda part: only(kept(among(part), cycle)),
+                lambda part: only(steps(among(part), program[last:])),
+                lambda part: only(kept(among(part), program[last:])),
                 only(z),
                 T,
             )
@@ -114,7 +121,7 @@ def run(
         case Phantom():
             z = walk(z, 0, cut)
             for _ in range(min(gradient.k, T)):
-                before, after = z, kept(z, cycle)
+                before, after = z, kept(z, program[last:])
                 pairs = zip(before, after, strict=True)
                 z = tuple(torch.lerp(a, b, gradient.damping) for a, b in pairs)
         case _:

@@ -1,6 +1,6 @@
 """One supervision step over a carry of slots.
 
-Every optimiser update is one supervision step of every slot.  A slot whose puzzle is done takes the
+A slot whose puzzle is done takes the
 row of the new batch at its place; a slot still at work keeps its puzzle, and the new row at its
 place is not used.  No control flow depends on data, so a step can be compiled and captured.
 Shapes: B slots, L cells.
@@ -13,13 +13,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from trm_lab.config.gradient import Gradient
+from trm_lab.config.loops import Counts
 from trm_lab.config.supervision import Supervision
 from trm_lab.core.core import Core, Weights
 from trm_lab.core.fixed_point import Solves, squared_residual
 from trm_lab.core.halting import HALT, Shown, continue_value, halting_losses, release
+from trm_lab.core.loops import leave, step_weights
 from trm_lab.core.losses import IGNORED, puzzle_losses, score
 from trm_lab.core.products import Params
-from trm_lab.core.recursion import Latents
+from trm_lab.core.recursion import Latents, Recursion
 
 
 class Batch(NamedTuple):
@@ -50,6 +52,7 @@ class Outcome(NamedTuple):
     """
 
     loss: Float[Tensor, ""]
+    """All losses, with the weights of halting and of the step; the parts below have none."""
     lm_loss: Float[Tensor, ""]
     halt_loss: Float[Tensor, ""]
     continue_loss: Float[Tensor, ""]
@@ -89,19 +92,23 @@ def refill(
     carry: Carry,
     batch: Batch,
     keys: Int[Tensor, " B"] | None = None,
+    *,
+    carried: bool = True,
 ) -> Carry:
     """Put fresh puzzles of `batch` into the halted slots.
 
     `keys` are random keys of the slots, which only a random start needs.  A learned start keeps
-    its graph in the slots that are refilled; the others stay detached.
+    its graph in the slots that are refilled; the others keep theirs.  Without `carried` latents all
+    slots start anew, whatever their puzzle.
     """
 
     def choose(new: Tensor, old: Tensor) -> Tensor:
         return torch.where(carry.halted.view(-1, *[1] * (old.ndim - 1)), new, old)
 
     start = core.start(weights, carry.steps.shape[0], keys)
+    pairs = zip(start, carry.z, strict=True)
     return Carry(
-        tuple(choose(new, old) for new, old in zip(start, carry.z, strict=True)),
+        tuple(choose(new, old) for new, old in pairs) if carried else start,
         torch.where(carry.halted, 0, carry.steps),
         torch.zeros_like(carry.halted),
         Batch(*(choose(new, old) for new, old in zip(batch, carry.batch, strict=True))),
@@ -117,43 +124,56 @@ def supervise(
     minimum: Int[Tensor, " B"],
     *,
     gradient: Gradient | None = None,
+    counts: Counts | None = None,
+    waits: Int[Tensor, " B"] | None = None,
+    linked: bool = False,
 ) -> tuple[Carry, Outcome]:
     """Run one supervision step in training on a refilled carry.
 
     `rows` are the puzzle vectors of the carry's puzzles; `minimum` the steps before which
-    exploration keeps a slot, 0 for none; `gradient` stands in for the model's.  The new carry is
-    detached.
+    exploration keeps a slot, 0 for none; `gradient` and `counts` stand in for the recipe's own;
+    `waits` are cycles that a slot leaves out.  The new carry is detached, unless `linked`.
     """
     inputs, labels, _ = carry.batch
     target = labels if labels.ndim == 2 else labels[:, 0]
-    rule, N_sup = supervision.halting, supervision.N_sup
-    moved = core.recur(params, carry.z, inputs, rows, gradient=gradient)
-    z, logits, halt = core.read(params, moved.z)
-    z = tuple(latent.detach() for latent in z)
+    rule = supervision.halting
+    n, T, N_sup = counts or (None, None, supervision.N_sup)
+
+    def recur(z: Latents) -> Recursion:
+        return core.recur(params, z, inputs, rows, n=n, T=T, gradient=gradient, waits=waits)
+
+    moved = recur(carry.z)
+    _, logits, halt = core.read(params, moved.z)
+    z = tuple(latent.detach() for latent in moved.z)
     steps = carry.steps + 1
     with torch.no_grad():
         correct, cell_accuracy = score(logits, labels)
         answer = core.model.layout.answer
         shown = Shown(halt, carry.z[answer], z[answer], correct)
-        halted = release(rule, shown, steps, N_sup, minimum)
+        halted = leave(supervision.loop, release(rule, shown, steps, N_sup, minimum))
     look_ahead = continue_value(
-        rule, lambda: core.step(params, z, inputs, rows).halt, steps >= N_sup, N_sup
+        rule, lambda: core.read(params, recur(z).z).halt, steps >= N_sup, N_sup
     )
-    lm = puzzle_losses(supervision.loss, logits, target).sum()
-    stop, go_on = (part.sum() for part in halting_losses(rule, halt, correct, look_ahead))
+    lm = puzzle_losses(supervision.loss, logits, target)
+    stop, go_on = halting_losses(rule, halt, correct, look_ahead)
+    weights = step_weights(supervision.step_weights, steps, halted)
+
+    def total(losses: Tensor) -> Tensor:
+        return losses.sum() if weights is None else (weights * losses).sum()
+
     scored = halted & (target != IGNORED).any(-1)
-    loss = lm + supervision.halt_weight * (stop + go_on)
+    loss = total(lm) + supervision.halt_weight * (total(stop) + total(go_on))
     residual = None
     if supervision.residual_penalty or moved.solves:
         change = squared_residual(moved.before, moved.after)
         residual = change.detach().sqrt().sum()
         if supervision.residual_penalty:
-            loss = loss + supervision.residual_penalty * change.sum()
+            loss = loss + supervision.residual_penalty * total(change)
     outcome = Outcome(
         loss=loss,
-        lm_loss=lm.detach(),
-        halt_loss=stop.detach(),
-        continue_loss=go_on.detach(),
+        lm_loss=lm.detach().sum(),
+        halt_loss=stop.detach().sum(),
+        continue_loss=go_on.detach().sum(),
         scored=scored.sum(),
         cell_accuracy=torch.where(scored, cell_accuracy, 0).sum(),
         solved=(scored & correct).sum(),
@@ -165,7 +185,7 @@ def supervise(
         residual=residual,
         solves=moved.solves,
     )
-    return Carry(z, steps, halted, carry.batch), outcome
+    return Carry(moved.z if linked else z, steps, halted, carry.batch), outcome
 
 
 def watch(outcome: Outcome) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from trm_lab.atomic import replacing
 from trm_lab.config.execution import Execution
 from trm_lab.config.extension import sources
 from trm_lab.config.halting import AllSteps, Own, WhenHalted
+from trm_lab.config.loops import NoCarry
 from trm_lab.config.recipe import Recipe
 from trm_lab.core.compaction import evaluate_when_halted
 from trm_lab.core.core import Weights
@@ -222,8 +223,7 @@ class _Run:
             self.progress(whole)
 
     def counters(self) -> dict[str, Any]:
-        counters = asdict(self.session.counters) if self.session else {"update": 0}
-        return {**counters, "flops": counters["update"] * self.account.flops_per_update}
+        return asdict(self.session.counters) if self.session else {"update": 0, "flops": 0}
 
     def status(self, state: State, error: BaseException | None = None) -> None:
         ended = state is not State.RUNNING
@@ -249,15 +249,17 @@ class _Run:
 def _outcomes(
     session: Session, weights: Weights, puzzles: Puzzles, steps: tuple[int, ...]
 ) -> Outcomes:
-    policy = session.recipe.eval.policy
+    policy, supervision = session.recipe.eval.policy, session.recipe.supervision
     what = (session.core, weights, weights.params, puzzles.inputs, puzzles.answers)
+    carried = not isinstance(supervision.loop, NoCarry)
     match policy:
         case AllSteps():
-            return evaluate(*what, steps=steps, batch=EVALUATION_BATCH)
+            return evaluate(*what, steps=steps, batch=EVALUATION_BATCH, carried=carried)
         case WhenHalted():
-            own = session.recipe.supervision.halting
-            rule = own if isinstance(policy.rule, Own) else policy.rule
-            return evaluate_when_halted(*what, rule=rule, steps=steps, batch=EVALUATION_BATCH)
+            rule = supervision.halting if isinstance(policy.rule, Own) else policy.rule
+            return evaluate_when_halted(
+                *what, rule=rule, steps=steps, batch=EVALUATION_BATCH, carried=carried
+            )
 
 
 def _store(path: Path, found: Outcomes, puzzles: Puzzles, update: int, weights: str) -> None:

@@ -11,12 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trm_lab.accounting import account, step_flops
 from trm_lab.atomic import replacing
 from trm_lab.config.recipe import Recipe
 from trm_lab.core.core import Core, Weights
 from trm_lab.core.initial import initial_weights
 from trm_lab.core.recursion import Checkpointing
-from trm_lab.core.supervision import Batch, Carry, Outcome, empty_carry, refill, supervise, watch
+from trm_lab.core.supervision import Batch, Carry, Outcome, empty_carry, watch
 from trm_lab.errors import ConfigError
 from trm_lab.parameters import Geometry
 from trm_lab.training.optimizers import (
@@ -28,6 +29,7 @@ from trm_lab.training.optimizers import (
     sign_sgd,
 )
 from trm_lab.training.stream import Stream
+from trm_lab.training.update import work
 
 SUMMED = (
     "loss", "lm_loss", "halt_loss", "continue_loss", "scored", "cell_accuracy", "solved", "steps",
@@ -42,6 +44,8 @@ class Counters:
     update: int = 0
     examples: int = 0
     """Puzzles started."""
+    flops: int = 0
+    """Matrix-product FLOPs of training."""
     seconds: float = 0.0
     cpu_seconds: float = 0.0
 
@@ -104,31 +108,17 @@ class Session:
         )
 
     def advance(self) -> None:
-        """Do one optimiser update: one supervision step of every slot."""
-        recipe, weights = self.recipe, self.weights
-        train, supervision = recipe.train, recipe.supervision
+        """Do one optimiser update."""
+        recipe, weights, train = self.recipe, self.weights, self.recipe.train
         update = self.counters.update + 1
-        self.started += self.carry.halted.sum()
-        keys = self.stream.keys(update) if self.core.draws_start else None
-        carry = refill(self.core, weights, self.carry, self.stream.draw(update), keys)
-        rows = weights.rows(carry.batch.identifiers)
-        rows = None if rows is None else rows.requires_grad_()
-        minimum = self.stream.minimum(
-            update, supervision.exploration, supervision.N_sup, supervision.exploration_law
-        )
-        carry, outcome = supervise(
-            self.core, weights.params, supervision, carry, rows, minimum,
-            gradient=self.stream.gradient(update, recipe.model.gradient),
-        )  # fmt: skip
-        leaves = [*weights.params.values()] + ([] if rows is None else [rows])
-        grads = torch.autograd.grad(outcome.loss / train.batch, leaves, allow_unused=True)
-        for p, g in zip(weights.params.values(), grads, strict=False):
+        worked = work(recipe, self.core, weights, self.stream, self.carry, update)
+        for p, g in zip(weights.params.values(), worked.grads, strict=True):
             p.grad = g
         factor = rate(train.schedule, update, train.updates)
-        if weights.table is not None and grads[-1] is not None:
+        if weights.table is not None and worked.row_grads is not None:
             setting = train.table_optimizer
             sign_sgd(
-                weights.table, carry.batch.identifiers, grads[-1],
+                weights.table, worked.identifiers, worked.row_grads,
                 setting.lr * factor, setting.weight_decay,
             )  # fmt: skip
         set_rates(self.optimizer, train.optimizer, factor)
@@ -137,9 +127,12 @@ class Session:
             average(self.shadow, weights.params, train.ema)
             if self.shadow_table is not None and weights.table is not None:
                 average({"table": self.shadow_table}, {"table": weights.table}, train.ema)
-        self.carry = carry
+        self.carry = worked.carry
+        self.started += worked.started
         self.counters.update = update
-        self._add(outcome)
+        self.counters.flops += sum(step_flops(recipe, counts) for counts in worked.counts)
+        for outcome in worked.outcomes:
+            self._add(outcome)
 
     @property
     def evaluated(self) -> Weights:
@@ -151,8 +144,8 @@ class Session:
     def record(self) -> dict[str, Any]:
         """Give the means since the last record and start over."""
         total = dict(zip(SUMMED, self.sums.tolist(), strict=True))
-        window = self.counters.update - self.since
-        slots, scored = window * self.recipe.train.batch, total["scored"]
+        steps = (self.counters.update - self.since) * self.recipe.supervision.steps_per_update
+        slots, scored = steps * self.recipe.train.batch, total["scored"]
         self.counters.examples += int(self.started)
         self.sums.zero_()
         self.started.zero_()
@@ -244,5 +237,7 @@ class Session:
         self.sums, self.started = content["sums"], content["started"]
         self.since = content["since"]
         self.watched = content.get("watched", {})
-        self.counters = Counters(**content["counters"])
+        # Checkpoints from before FLOPs were counted: their updates all cost the same.
+        flops = content["counters"]["update"] * account(self.recipe).flops_per_update
+        self.counters = Counters(**{"flops": flops, **content["counters"]})
         self.best = content["best"]

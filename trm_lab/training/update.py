@@ -1,0 +1,107 @@
+"""The supervision steps of one optimiser update, and the gradient of their losses."""
+
+from functools import reduce
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from trm_lab.config.loops import Counts, NoCarry, SampledDepth
+from trm_lab.config.recipe import Recipe
+from trm_lab.core.core import Core, Weights
+from trm_lab.core.supervision import Carry, Outcome, refill, supervise
+from trm_lab.training.stream import Stream
+
+
+class Worked(NamedTuple):
+    """What the steps of an update give."""
+
+    carry: Carry
+    outcomes: list[Outcome]
+    """One of each step."""
+    counts: list[Counts]
+    """Recursion counts of each step."""
+    started: Int[Tensor, ""]
+    """Puzzles started."""
+    grads: list[Tensor | None]
+    """Gradient of every parameter, summed over the steps."""
+    identifiers: Int[Tensor, " R"]
+    """Puzzle identifiers of the slots, step after step."""
+    row_grads: Float[Tensor, "R dim"] | None
+    """Gradient of their rows of the puzzle table, if there is one."""
+
+
+def work(
+    recipe: Recipe, core: Core, weights: Weights, stream: Stream, carry: Carry, update: int
+) -> Worked:
+    """Run the supervision steps of an update, counted from 1, and differentiate their losses.
+
+    Losses are divided by the number of slots and summed over the steps.  Steps that are not linked
+    are differentiated one by one, in the memory of one.
+    """
+    supervision = recipe.supervision
+    steps, linked = supervision.steps_per_update, supervision.linked
+    carried = not isinstance(supervision.loop, NoCarry)
+    params = list(weights.params.values())
+    started = torch.zeros((), dtype=torch.int64, device=core.device)
+    outcomes: list[Outcome] = []
+    taken: list[Counts] = []
+    grads: list[Tensor | None] = [None] * len(params)
+    identifiers: list[Tensor] = []
+    row_grads: list[Tensor | None] = []
+    losses: list[Tensor] = []
+    leaves: list[Tensor] = []
+    for k in range(steps):
+        step = (update - 1) * steps + k + 1
+        started = started + carry.halted.sum()
+        keys = stream.keys(step) if core.draws_start else None
+        carry = refill(core, weights, carry, stream.draw(step), keys, carried=carried)
+        rows = weights.rows(carry.batch.identifiers)
+        if rows is not None:
+            leaves.append(rows.requires_grad_())
+        counts, waits = _counts(recipe, stream, update, step)
+        minimum = stream.minimum(
+            step, supervision.exploration, counts.N_sup, supervision.exploration_law
+        )
+        carry, outcome = supervise(
+            core, weights.params, supervision, carry, rows, minimum,
+            gradient=stream.gradient(update, recipe.model.gradient), counts=counts, waits=waits,
+            linked=linked and k + 1 < steps,
+        )  # fmt: skip
+        outcomes.append(outcome)
+        taken.append(counts)
+        identifiers.append(carry.batch.identifiers)
+        losses.append(outcome.loss / recipe.train.batch)
+        if not linked or k + 1 == steps:
+            total = reduce(torch.add, losses)
+            found = torch.autograd.grad(total, [*params, *leaves], allow_unused=True)
+            grads = [_plus(a, b) for a, b in zip(grads, found[: len(params)], strict=True)]
+            row_grads += found[len(params) :]
+            losses, leaves = [], []
+    kept = [g for g in row_grads if g is not None]
+    assert len(kept) in (0, steps)
+    return Worked(
+        carry, outcomes, taken, started, grads,
+        torch.cat(identifiers), torch.cat(kept) if kept else None,
+    )  # fmt: skip
+
+
+def _counts(
+    recipe: Recipe, stream: Stream, update: int, step: int
+) -> tuple[Counts, Int[Tensor, " B"] | None]:
+    """Give the recursion counts of a step, and what each slot leaves out of the cycles."""
+    counts, depth = recipe.counts(update), recipe.supervision.depth
+    if not isinstance(depth, SampledDepth):
+        return counts, None
+    drawn = stream.cycles(step, depth)
+    deepest = int(drawn.max())
+    counts = counts._replace(T=deepest)
+    if depth.per == "batch":
+        return counts, None
+    return counts, torch.as_tensor(deepest - drawn, device=stream.device)
+
+
+def _plus(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """Add two gradients, of which one may not be."""
+    return b if a is None else a if b is None else a + b
