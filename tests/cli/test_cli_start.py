@@ -16,7 +16,7 @@ from tests.study.tiny import HERE, local, write_files
 HEAVY = ("torch", "optuna", "xarray", "submitit", "matplotlib", "pandas", "scipy")
 VERBS = {
     "demo", "validate", "plan", "run", "status", "collect", "fit", "report", "presets", "train",
-    "eval", "verify", "data",
+    "eval", "explain", "verify", "data",
 }  # fmt: skip
 
 
@@ -44,6 +44,7 @@ def test_looking_at_studies_imports_nothing_heavy(tmp_path: Path):
     assert imported("plan", study, "--on", sweep) == []
     assert imported("validate", study, sweep) == []
     assert imported("presets") == []
+    assert imported("explain", "hrm") == []
 
 
 def test_help_takes_less_than_two_seconds():

@@ -377,3 +377,36 @@ def test_a_process_prints_no_control_characters_where_there_is_no_terminal(drive
 def test_the_journal_of_a_run_is_optunas(driven: Path):
     assert len(trials(driven / "runs" / "tiny")) == 4
     assert os.listdir(driven / "runs") == ["tiny"]
+
+
+def test_explain_takes_a_preset_a_recipe_and_a_cell(trm_lab: TrmLab, tmp_path: Path) -> None:
+    done = trm_lab("explain", "trm_att")
+    assert done.code == 0
+    lines = done.out.splitlines()
+    assert len(lines) == 2 + 2 * 33
+    assert "D1 optimiser (train.optimizer): code: adam_atan2" in lines
+    assert "    paper: AdamW; code: AdamATan2" in lines
+    file = tmp_path / "r.yaml"
+    file.write_text("preset: trm_att\ntrain: {optimizer: {kind: adamw}}\n")
+    told = json.loads(trm_lab("explain", file, "--json").out)
+    assert len(told["points"]) == 33
+    first = told["points"][0]
+    assert (first["point"], first["side"], first["value"]) == ("D1", "paper", "adamw")
+    study = tmp_path / "s.yaml"
+    study.write_text(
+        "name: s\nquestion: q\nhypothesis: h\nbase: {preset: trm_att}\nseeds: [0]\nvariants:\n"
+        "  - {name: a, series: s}\n  - {name: b, series: s, set: {model.n: 4}}\n"
+    )
+    assert (
+        "D4 n on Maze and ARC (model.n): neither: n = 4"
+        in trm_lab("explain", study, "--cell", "b").out
+    )
+    for arguments, said in (
+        ((study,), f"{study}: a study of 2 cells; --cell says which: a; b"),
+        ((study, "--cell", "c"), "--cell c: no such cell; known: a, b"),
+        (("trm_att", "--cell", "c"), "--cell c: trm_att is one recipe and has no cells"),
+        (("trm_atp",), "trm_atp: neither a preset nor a file; did you mean trm_att?"),
+    ):
+        wrong = trm_lab("explain", *arguments)
+        assert wrong.code == 2
+        assert said in wrong.err

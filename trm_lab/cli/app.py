@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import trm_lab
-from trm_lab.cli import data, evaluate, listing, parity, studies
+from trm_lab.cli import data, evaluate, explaining, listing, parity, studies
 
 app = typer.Typer(
     name="trm-lab",
@@ -123,6 +123,18 @@ def presets(
 ) -> None:
     """List the published configurations with their sizes, depths and FLOPs."""
     listing.presets(tables, json)
+
+
+@app.command()
+def explain(
+    recipe: Annotated[str, typer.Argument(help="A preset, a recipe file or a study file.")],
+    cell: Annotated[
+        str | None, typer.Option("--cell", help="A study's cell, by its variant or folder name.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Say where a recipe stands on the 33 points where papers and released code differ."""
+    explaining.explain(recipe, cell, json)
 
 
 @app.command()

@@ -1,0 +1,169 @@
+"""Where presets stand between paper and released code, and what every switch does about it."""
+
+from typing import Any
+
+import pytest
+
+from trm_lab.config import Recipe, preset
+from trm_lab.discrepancies import POINTS, Side
+
+NUMBERS = {point.number: point for point in POINTS}
+
+ALWAYS: dict[int, Side] = {
+    12: "code", 17: "code", 18: "neither", 19: "neither", 20: "neither", 25: "neither",
+    27: "code", 28: "neither", 29: "both", 30: "neither", 33: "neither",
+}  # fmt: skip
+"""Facts: the same for every recipe."""
+TRM: dict[int, Side] = ALWAYS | {
+    1: "code", 2: "code", 3: "code", 4: "both", 5: "code", 6: "neither", 7: "code", 8: "code",
+    9: "code", 10: "code", 11: "code", 13: "neither", 14: "neither", 15: "neither", 16: "code",
+    21: "code", 22: "code", 23: "both", 24: "neither", 26: "both", 31: "neither", 32: "neither",
+}  # fmt: skip
+HRM: dict[int, Side] = TRM | {
+    3: "both", 4: "neither", 5: "neither", 7: "both", 9: "both", 11: "both", 15: "code",
+    16: "both", 21: "both", 22: "both", 24: "code",
+}  # fmt: skip
+EXPECTED: dict[str, dict[int, Side]] = {
+    "trm_att": TRM,
+    "trm_mlp": TRM,
+    "hrm": HRM,
+}
+
+
+def sides(recipe: Recipe) -> dict[int, Side]:
+    return {number: point.stand(recipe).side for number, point in NUMBERS.items()}
+
+
+def test_there_are_33_points_in_order() -> None:
+    assert [point.number for point in POINTS] == list(range(1, 34))
+    assert len({point.topic for point in POINTS}) == 33
+    assert all(point.topic and point.paper and point.code for point in POINTS)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_preset_stands_where_it_should(name: str) -> None:
+    assert sides(preset(name)) == EXPECTED[name]
+
+
+def test_the_baselines_stand_where_they_should() -> None:
+    direct, twelve, looped = (sides(preset(n)) for n in ("direct", "direct_12_heads", "looped"))
+    assert (direct[31], twelve[31]) == ("paper", "code")
+    assert (direct[32], looped[32]) == ("paper", "code")
+
+
+def with_(base: str, changes: dict[str, Any]) -> Recipe:
+    return preset(base, **changes)
+
+
+ONE = {"model": {"layout": {"kind": "one_latent"}}}
+ONE_X = {"model": {"layout": {"kind": "one_latent", "x_in_last": True}}}
+TWO_NETS = {"layout": {"kind": "two_latents", "nets": 2}}
+LOOPED = {"layout": {"kind": "looped"}, "n": 1, "T": 1}
+FLIPS: list[tuple[int, str, dict[str, Any], Side]] = [
+    (1, "trm_att", {"train": {"optimizer": {"kind": "adamw"}}}, "paper"),
+    (1, "trm_att", {"train": {"optimizer": {"kind": "adam_atan2_scaled"}}}, "neither"),
+    (1, "trm_att", {"train": {"optimizer": {"kind": "muon"}}}, "neither"),
+    (2, "trm_att", {"supervision": {"loss": {"kind": "softmax"}}}, "paper"),
+    (2, "trm_att", {"supervision": {"loss": {"kind": "stablemax", "dtype": "float32"}}}, "neither"),
+    (3, "trm_att", {"supervision": {"halt_weight": 1.0}}, "paper"),
+    (3, "trm_att", {"supervision": {"halt_weight": 0.7}}, "neither"),
+    (3, "trm_att", {"supervision": {"halting": {"kind": "fixed"}}}, "neither"),
+    (4, "trm_att", {"model": {"n": 4}}, "neither"),
+    (5, "trm_att", {"train": {"updates": 78_120}}, "paper"),
+    (5, "trm_att", {"train": {"updates": 3000}}, "neither"),
+    (7, "trm_att", {"model": {"puzzle": {"slots": 1}}}, "paper"),
+    (7, "trm_att", {"model": {"puzzle": {"slots": 4}}}, "neither"),
+    (8, "trm_att", {"supervision": {"loop": {"kind": "full_loop"}}}, "paper"),
+    (8, "trm_att", {"supervision": {"loop": {"kind": "no_carry"}}}, "neither"),
+    (8, "trm_att", {"supervision": {"loop": {"kind": "slot_carry", "steps": 2}}}, "neither"),
+    (9, "trm_att", {"supervision": {"exploration": 0.0}}, "paper"),
+    (9, "trm_att", {"supervision": {"exploration": 0.2}}, "neither"),
+    (9, "trm_att", {"supervision": {"exploration_law": "full"}}, "neither"),
+    (10, "trm_att", {"supervision": {"loop": {"kind": "full_loop"}}}, "paper"),
+    (10, "trm_att", {"supervision": {"halting": {"kind": "fixed"}}}, "neither"),
+    (10, "trm_att", {"supervision": {"halting": {"kind": "confidence", "threshold": 1.0}}},
+     "neither"),
+    (11, "trm_att", {"supervision": {"halting": {"kind": "q_learning"}}}, "paper"),
+    (11, "trm_att", {"supervision": {"halting": {"kind": "fixed"}}}, "neither"),
+    (13, "trm_att", ONE, "code"),
+    (13, "trm_att", ONE_X, "paper"),
+    (14, "trm_att", {"model": {"layout": {"kind": "many_latents"}}}, "code"),
+    (15, "trm_att", {"model": TWO_NETS}, "paper"),
+    (15, "trm_att", {"model": {**TWO_NETS, "gradient": "whole_program"}}, "neither"),
+    (16, "trm_att", {"model": {"gradient": {"kind": "last_updates", "k": 2}}}, "paper"),
+    (16, "trm_att", {"model": {"gradient": {"kind": "whole_program"}}}, "neither"),
+    (21, "trm_att", {"train": {"ema_table": True}}, "paper"),
+    (21, "trm_att", {"train": {"ema": None}}, "neither"),
+    (22, "trm_att", {"model": {"initial": {"kind": "zero"}}}, "neither"),
+    (23, "trm_att", {"eval": {"policy": {"kind": "when_halted"}}}, "neither"),
+    (23, "trm_att", {"eval": {"final_steps": [16, 64]}}, "neither"),
+    (24, "hrm", {"train": {"ema": 0.999}}, "neither"),
+    (24, "hrm", {"train": {"updates": 65_100}}, "neither"),
+    (26, "trm_att", {"model": {"puzzle": None}}, "neither"),
+    (31, "direct", {"model": {"mixer": {"heads": 4}}}, "neither"),
+    (32, "direct", {"supervision": {"N_sup": 16}}, "code"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("number", "base", "changes", "side"), FLIPS, ids=lambda v: str(v)[:50])
+def test_a_switch_moves_its_point(
+    number: int, base: str, changes: dict[str, Any], side: Side
+) -> None:
+    before, after = NUMBERS[number].stand(preset(base)), NUMBERS[number].stand(with_(base, changes))
+    assert after.side == side
+    assert after != before
+
+
+def test_every_point_with_a_switch_is_moved_by_one() -> None:
+    switched = {point.number for point in POINTS if point.switch} - {6}
+    assert switched <= {number for number, *_ in FLIPS}
+    assert {n for n, point in NUMBERS.items() if not point.switch} == set(ALWAYS) | {14}
+
+
+def test_switches_name_settings() -> None:
+    fields = preset("trm_att").as_dict()
+    fields["model"]["layout"] = {**fields["model"]["layout"], "x_in_last": False}
+    for point in POINTS:
+        here: Any = fields
+        for name in filter(None, point.switch.split(".")):
+            assert name in here, point.switch
+            here = here[name]
+
+
+def test_values_say_what_the_recipe_has() -> None:
+    def value(number: int, recipe: Recipe) -> str:
+        return NUMBERS[number].stand(recipe).value
+
+    trm = preset("trm_att")
+    assert value(5, trm) == "49,997 epochs of 1,000 rows"
+    assert value(9, trm) == "0.1, uniform"
+    assert value(16, trm) == "7 updates with a graph"
+    assert value(17, trm) == "effective depth 42"
+    assert value(21, trm) == "0.999, table false"
+    assert value(27, trm) == "6,828,034, and 512 in the table"
+    assert value(8, trm) == "slots carry over; steps an update: 1"
+    multi = preset("trm_att", task={"kind": "sudoku", "data_seed": 4})
+    assert value(25, multi) == "drawn with data_seed 4"
+
+
+def test_on_maze_the_points_of_maze_bear() -> None:
+    from trm_lab.config.contracts import OwnTask
+
+    class Maze(OwnTask):
+        cells: int = 900
+        vocabulary: int = 6
+        identifiers: int = 1
+        validation: int = 10
+        test: int = 10
+        augment: bool = False
+
+        def load(self, cache: Any) -> Any:
+            raise NotImplementedError
+
+    def maze(n: int, augment: bool) -> dict[int, Side]:
+        base = preset("trm_att", model={"n": n})
+        return sides(Recipe.model_validate({**base.__dict__, "task": Maze(augment=augment)}))
+
+    assert [maze(4, False)[k] for k in (4, 6)] == ["code", "code"]
+    assert [maze(6, True)[k] for k in (4, 6)] == ["paper", "paper"]
+    assert maze(5, True)[4] == "neither"

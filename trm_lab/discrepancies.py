@@ -1,0 +1,298 @@
+"""The 33 points where papers and released code differ or are silent, and where a recipe stands.
+
+Papers: TRM is arXiv 2510.04871, HRM arXiv 2506.21734.  Code: TRM at e7b6871, HRM at 42410da.  A
+point with a switch names the setting; the others are facts of this bench, whatever the recipe.
+Torch-free.
+"""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+from trm_lab.accounting import account
+from trm_lab.config.blocks import Attention
+from trm_lab.config.gradient import LastCycles, LastUpdates
+from trm_lab.config.halting import AllSteps, Confidence, Fixed, QLearning
+from trm_lab.config.layout import Looped, ManyLatents, OneLatent
+from trm_lab.config.loops import FullLoop, SlotCarry
+from trm_lab.config.recipe import Recipe
+from trm_lab.config.supervision import Softmax, Stablemax
+from trm_lab.config.training import AdamATan2, AdamW
+
+Side = Literal["paper", "code", "both", "neither"]
+"""Neither is also where the point does not bear on the recipe, or goes beyond both."""
+
+GROUPS = 1000
+"""Training puzzles of the published Sudoku and Maze sets: drawn rows / 1000 are "epochs"."""
+MAZE_CELLS = 900
+"""Cells of the 30 x 30 grids of Maze and ARC."""
+
+
+class Stand(NamedTuple):
+    """Where a recipe stands on one point."""
+
+    side: Side
+    value: str
+    """What the recipe has."""
+
+
+class Point(NamedTuple):
+    """One discrepancy."""
+
+    number: int
+    topic: str
+    paper: str
+    code: str
+    switch: str
+    """The setting that decides it; empty for a fact."""
+    stand: Callable[[Recipe], Stand]
+
+
+def _between(value: object, paper: object, code: object, shown: str = "") -> Stand:
+    text = shown or str(value)
+    if value == paper:
+        return Stand("both" if paper == code else "paper", text)
+    return Stand("code" if value == code else "neither", text)
+
+
+def _fact(side: Side, value: str) -> Callable[[Recipe], Stand]:
+    return lambda _: Stand(side, value)
+
+
+def _hrm(recipe: Recipe) -> bool:
+    return recipe.model.layout.nets == 2
+
+
+def _optimizer(recipe: Recipe) -> Stand:
+    kind = recipe.train.optimizer.kind
+    return _between(kind, AdamW().kind, AdamATan2().kind)
+
+
+def _loss(recipe: Recipe) -> Stand:
+    loss = recipe.supervision.loss
+    return _between(loss, Softmax(dtype=loss.dtype), Stablemax(), f"{loss.kind}, {loss.dtype}")
+
+
+def _halt_weight(recipe: Recipe) -> Stand:
+    if isinstance(recipe.supervision.halting, Fixed):
+        return Stand("neither", "the halting head learns nothing")
+    return _between(recipe.supervision.halt_weight, 0.5 if _hrm(recipe) else 1.0, 0.5)
+
+
+def _n(recipe: Recipe) -> Stand:
+    large = recipe.task.cells == MAZE_CELLS
+    return _between(recipe.model.n, 6, 4 if large else 6, f"n = {recipe.model.n}")
+
+
+def _epochs(recipe: Recipe) -> Stand:
+    train = recipe.train
+    epochs = train.updates * train.batch / GROUPS
+    near = next((e for e in (60_000, 50_000) if abs(epochs / e - 1) < 0.01), None)
+    return _between(near, 60_000, 50_000, f"{epochs:,.0f} epochs of 1,000 rows")
+
+
+def _maze(recipe: Recipe) -> Stand:
+    if recipe.task.cells != MAZE_CELLS:
+        return Stand("neither", "no Maze task")
+    return _between(bool(getattr(recipe.task, "augment", False)), True, False)
+
+
+def _slots(recipe: Recipe) -> Stand:
+    slots = recipe.model.slots
+    return _between(slots, 1, 1 if _hrm(recipe) else 16, f"slots: {slots}")
+
+
+def _loop(recipe: Recipe) -> Stand:
+    loop = recipe.supervision.loop
+    if isinstance(loop, FullLoop):
+        return Stand("paper", f"left when {loop.leave} of the batch want to halt")
+    shown = (
+        f"slots carry over; steps an update: {loop.steps}" if isinstance(loop, SlotCarry) else ""
+    )
+    return _between(loop, None, SlotCarry(), shown or loop.kind)
+
+
+def _exploration(recipe: Recipe) -> Stand:
+    s = recipe.supervision
+    here: object = (s.exploration, s.exploration_law) if s.exploration else None
+    code = (0.1, "uniform")
+    shown = f"{s.exploration:g}, {s.exploration_law}" if s.exploration else "none"
+    return _between(here, code if _hrm(recipe) else None, code, shown)
+
+
+def _halting_test(recipe: Recipe) -> Stand:
+    rule = recipe.supervision.halting
+    expected = QLearning() if _hrm(recipe) else Confidence()
+    if isinstance(recipe.supervision.loop, FullLoop) and isinstance(rule, Confidence):
+        return Stand("paper", "on the batch")
+    return _between(rule, None, expected, f"{rule.kind}, per slot")
+
+
+def _continue_row(recipe: Recipe) -> Stand:
+    rule = recipe.supervision.halting
+    if isinstance(rule, QLearning):
+        return Stand("both" if _hrm(recipe) else "paper", "a second pass gives the target")
+    return Stand("code" if isinstance(rule, Confidence) else "neither", f"{rule.kind}: one pass")
+
+
+def _single_z(recipe: Recipe) -> Stand:
+    layout = recipe.model.layout
+    if not isinstance(layout, OneLatent):
+        return Stand("neither", f"layout {layout.kind}")
+    shown = "x in the last update" if layout.x_in_last else "no x in the last update"
+    return _between(layout.x_in_last, True, False, shown)
+
+
+def _multi_z(recipe: Recipe) -> Stand:
+    layout = recipe.model.layout
+    many = isinstance(layout, ManyLatents)
+    return Stand("code", "summed") if many else Stand("neither", f"layout {layout.kind}")
+
+
+def _separate(recipe: Recipe) -> Stand:
+    gradient = recipe.model.gradient
+    if not _hrm(recipe):
+        return Stand("neither", "one net")
+    paper, code = gradient == LastCycles(), gradient == LastUpdates(k=2)
+    return Stand("paper" if paper else "code" if code else "neither", f"2 nets, {gradient.kind}")
+
+
+def _one_step(recipe: Recipe) -> Stand:
+    model = recipe.model
+    shown = f"{model.graph_updates} updates with a graph"
+    code = LastUpdates(k=2) if _hrm(recipe) else LastCycles()
+    return _between(model.gradient, LastUpdates(k=2), code, shown)
+
+
+def _depth(recipe: Recipe) -> Stand:
+    return Stand("code", f"effective depth {account(recipe).effective_depth}")
+
+
+def _ema(recipe: Recipe) -> Stand:
+    train = recipe.train
+    if train.ema is None:
+        return Stand("both" if _hrm(recipe) else "neither", "no averaging")
+    if recipe.model.puzzle is None:
+        return Stand("both", f"{train.ema:g}, no table")
+    return _between(train.ema_table, True, False, f"{train.ema:g}, table {train.ema_table}".lower())
+
+
+def _initial(recipe: Recipe) -> Stand:
+    kind = recipe.model.initial.kind
+    return _between(kind, "fixed" if _hrm(recipe) else None, "fixed")
+
+
+def _evaluation(recipe: Recipe) -> Stand:
+    last, N_sup = recipe.eval.final_steps[-1], recipe.supervision.N_sup
+    same = isinstance(recipe.eval.policy, AllSteps) and last == N_sup
+    shown = f"{recipe.eval.policy.kind}, {last} steps of N_sup {N_sup}"
+    return Stand("both" if same else "neither", shown)
+
+
+def _hrm_baseline(recipe: Recipe) -> Stand:
+    if not _hrm(recipe):
+        return Stand("neither", "not HRM")
+    epochs = recipe.train.updates * recipe.train.batch / GROUPS
+    code = abs(epochs / 20_000 - 1) < 0.01 and recipe.train.ema is None
+    return Stand("code" if code else "neither", f"trained here, {epochs:,.0f} epochs")
+
+
+def _subset(recipe: Recipe) -> Stand:
+    seed = getattr(recipe.task, "data_seed", None)
+    return Stand("neither", "a fixed set" if seed is None else f"drawn with data_seed {seed}")
+
+
+def _no_slots(recipe: Recipe) -> Stand:
+    puzzle = recipe.model.puzzle
+    if puzzle is None:
+        return Stand("neither", "no puzzle slots, and it runs")
+    return Stand("both", f"dim {puzzle.dim}")
+
+
+def _params(recipe: Recipe) -> Stand:
+    cost = account(recipe)
+    return Stand("code", f"{cost.params:,}, and {cost.table_params:,} in the table")
+
+
+def _heads(recipe: Recipe) -> Stand:
+    model = recipe.model
+    if not (isinstance(model.layout, Looped) and isinstance(model.mixer, Attention)):
+        return Stand("neither", "not the Transformer baseline")
+    heads = (model.mixer.heads, model.head_dim)
+    return _between(heads, (8, 64), (12, 42), f"{heads[0]} heads of {heads[1]}")
+
+
+def _direct(recipe: Recipe) -> Stand:
+    if not isinstance(recipe.model.layout, Looped):
+        return Stand("neither", "not the Transformer baseline")
+    N_sup = recipe.supervision.N_sup
+    return _between(N_sup, 1, 16, f"N_sup {N_sup}")
+
+
+POINTS: tuple[Point, ...] = (
+    Point(1, "optimiser", "AdamW", "AdamATan2", "train.optimizer", _optimizer),
+    Point(2, "loss", "softmax in the pseudo-code, stablemax in the appendix",
+          "stablemax in float64; its softmax path crashes", "supervision.loss", _loss),
+    Point(3, "weight of the halting loss", "1 (TRM), 0.5 (HRM pseudo-code)", "0.5",
+          "supervision.halt_weight", _halt_weight),
+    Point(4, "n on Maze and ARC", "6", "4 in the README; 6 on Sudoku", "model.n", _n),
+    Point(5, "epochs on Sudoku and Maze", "60,000", "50,000", "train.updates", _epochs),
+    Point(6, "augmentation of Maze", "8 symmetries (TRM), none (HRM)",
+          "off in the documented command", "task.augment", _maze),
+    Point(7, "puzzle slots", "1", "16 in TRM, 1 in HRM", "model.puzzle.slots", _slots),
+    Point(8, "deep-supervision loop", "all N_sup steps on one batch, stop when q > 0",
+          "slots carry over; one step per update, halted slots refilled", "supervision.loop",
+          _loop),
+    Point(9, "exploration", "absent in TRM's text", "0.1, at least U{2..N_sup} steps",
+          "supervision.exploration", _exploration),
+    Point(10, "halting test", "q > 0 on the batch",
+          "per slot: q > 0 (TRM), q_halt > q_continue (HRM)", "supervision.halting",
+          _halting_test),
+    Point(11, "row with the continue loss (86.1)", "2 passes", "crashes when switched on",
+          "supervision.halting", _continue_row),
+    Point(12, "HRM's loop", "pseudo-code: nT - 2 updates, (i + 1) % T, loss on the next q",
+          "nT - 1 updates of z without graph, y after every n, loss on this q", "",
+          _fact("code", "as the code")),
+    Point(13, "single z", "n + 1 updates, all with x", "n with x, then one without",
+          "model.layout.x_in_last", _single_z),
+    Point(14, "multi-scale z", "the net sees all z one by one", "latents are summed",
+          "", _multi_z),
+    Point(15, "row with separate nets (82.4)", "2 nets, the last cycle with its graph",
+          "no configuration; HRM's file is one-step only", "model.layout.nets", _separate),
+    Point(16, "row with the one-step gradient (56.5)", "the last 2 updates",
+          "no switch in TRM", "model.gradient", _one_step),
+    Point(17, "depth in Table 3, first row", "9 and 7", "layers T (n + 1) is 8 and 6", "",
+          _depth),
+    Point(18, "voting on ARC", "most common answer of 1000",
+          "count, then mean q; votes pooled over all evaluations of a run", "",
+          _fact("neither", "no ARC task")),
+    Point(19, "score on ARC", "accuracy over test inputs",
+          "shares of a task (TRM), all or nothing (HRM)", "", _fact("neither", "no ARC task")),
+    Point(20, "ARC-2 data", "1,120 tasks, and 160 of ConceptARC", "1,280 (TRM), 1,120 (HRM)", "",
+          _fact("neither", "no ARC task")),
+    Point(21, "averaged weights", "of the weights", "not the puzzle table; raw weights are lost",
+          "train.ema_table", _ema),
+    Point(22, "initial states", "fixed (HRM), not stated (TRM)",
+          "fixed random vectors, rounded as the activations", "model.initial", _initial),
+    Point(23, "evaluation", "N_sup steps, no halting", "the same", "eval.policy", _evaluation),
+    Point(24, "HRM as a baseline", "55.0, copied", "20,000 epochs, no averaging",
+          "train.updates", _hrm_baseline),
+    Point(25, "the 1,000 Sudoku puzzles", '"1K"', "another random 1,000 at every build", "",
+          _subset),
+    Point(26, "no puzzle vector", "-", "crashes unless the slots are 0 too", "model.puzzle",
+          _no_slots),
+    Point(27, "parameters", "7M", "without the puzzle table", "", _params),
+    Point(28, "epochs of data", "-", "count drawn rows, also those thrown away", "",
+          _fact("neither", "puzzles started are counted, as `examples`")),
+    Point(29, "exploration in HRM's text", "with a chance, M_min is 1 otherwise",
+          "0 otherwise, which does the same", "", _fact("both", "0 otherwise")),
+    Point(30, "gradient of stablemax", "-", "NaN at 1 in float32", "",
+          _fact("neither", "each side sees values of its own sign: finite in every type")),
+    Point(31, "heads of the Transformer baseline", "8 layers of the same size: 8 heads of 64",
+          "12 heads of width 42", "model.mixer.heads", _heads),
+    Point(32, "training of direct prediction", "N_sup not stated; its name says 1",
+          "the outer loop stays: 16", "supervision.N_sup", _direct),
+    Point(33, "averaging after the last update", "-",
+          "goes on over empty updates: ARC-2's last is nearly raw", "",
+          _fact("neither", "stops with training")),
+)  # fmt: skip
+"""In the order of their numbers."""
