@@ -77,6 +77,13 @@ def test_anderson_with_a_full_memory_solves_a_linear_system_in_as_many_steps_as_
     assert plain.residual > 0.5
 
 
+def test_a_solve_that_runs_out_of_the_numbers_is_unconverged() -> None:
+    matrix, b = affine(6, 3.0)
+    _, how = found(matrix, b, memory=0, iterations=1000)
+    assert how.residual.isnan()
+    assert how.unconverged
+
+
 def test_the_plain_iteration_gives_the_terms_of_the_neumann_series() -> None:
     matrix, b = affine(5, 0.8)
     z, how = found(matrix, b, memory=0, iterations=3, tolerance=0.0)

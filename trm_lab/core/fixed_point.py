@@ -92,7 +92,7 @@ def solve(
         # The only look at the data: a tolerance of 0 has none, so its cost is fixed.
         if tolerance > 0 and bool(done.all()):
             break
-    return z, Solve(residual, count, residual > tolerance)
+    return z, Solve(residual, count, ~(residual <= tolerance))
 
 
 def _correction(
@@ -171,7 +171,7 @@ def fixed_point(setting: Implicit, plain: Map, kept: Map, z: Latents, cycles: in
         z = after = plain(before)
     with torch.no_grad():
         residual = squared_residual(before, after).sqrt()
-    told = Solve(residual, how.iterations + 1, residual > setting.tolerance)
+    told = Solve(residual, how.iterations + 1, ~(residual <= setting.tolerance))
     return Solved(z, before, after, Solves(told, backward))
 
 
