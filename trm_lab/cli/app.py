@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import trm_lab
-from trm_lab.cli import data, evaluate, explaining, listing, parity, studies
+from trm_lab.cli import data, diagnose, evaluate, explaining, listing, parity, studies
 
 app = typer.Typer(
     name="trm-lab",
@@ -177,6 +177,29 @@ def evaluate_(
         {"steps": steps, "rollouts": rollouts, "select": select},
         weights=weights, split=set_, limit=limit, device=device, threads=threads, figure=figure,
         json=json,
+    )  # fmt: skip
+
+
+@app.command("diagnose")
+def diagnose_(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Supervision steps; N_sup if not given.")
+    ] = None,
+    iterations: Annotated[
+        int, typer.Option(min=1, help="Products with the Jacobian per spectral radius.")
+    ] = 30,
+    set_: Annotated[str, typer.Option("--set", help="test or validation.")] = "test",
+    limit: Annotated[int, typer.Option(min=1, help="Only the first puzzles.")] = 16,
+    weights: Annotated[str, typer.Option(help="last, best or raw.")] = "last",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    json: Json = False,
+) -> None:
+    """Measure what a run's recursion does: residuals, Jacobian, dimension, gradients."""
+    diagnose.diagnose(
+        run, steps=steps, iterations=iterations, weights=weights, split=set_, limit=limit,
+        device=device, threads=threads, json=json,
     )  # fmt: skip
 
 

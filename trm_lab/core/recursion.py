@@ -17,7 +17,7 @@ from trm_lab.config.gradient import Gradient, Implicit, Phantom
 from trm_lab.config.layout import Cycle, Update
 from trm_lab.core.fixed_point import Latents, Solves, State, fixed_point
 
-__all__ = ["Checkpointing", "Latents", "Net", "Recursion", "State", "recurse", "run"]
+__all__ = ["Checkpointing", "Latents", "Net", "Recursion", "State", "recurse", "run", "write"]
 
 Net = Callable[[int, Tensor], Tensor]
 """Applies the net of an index to a state."""
@@ -63,14 +63,12 @@ def run(
 
     def step(z: Latents, at: tuple[int, Update]) -> Latents:
         cycles, update = at
-        h = _total([z[i] for i in update.state])
-        injected = [z[i] for i in update.context] + [x] * update.inject
-        if injected:
-            h = h + _total(injected)
-        h = net(update.net, h)
-        if waits is not None:
-            h = torch.where((waits <= cycles)[..., None, None], h, z[update.write])
-        return (*z[: update.write], h, *z[update.write + 1 :])
+        new = write(z, x, net, update)
+        if waits is None:
+            return new
+        i = update.write
+        waited = torch.where((waits <= cycles)[..., None, None], new[i], z[i])
+        return (*z[:i], waited, *z[i + 1 :])
 
     def steps(z: Latents, updates: Sequence[tuple[int, Update]]) -> Latents:
         return reduce(step, updates, z)
@@ -128,6 +126,15 @@ def run(
             before = walk(z, 0, last)
             z = after = walk(before, last, len(program))
     return Recursion(z, only(before), only(after), None)
+
+
+def write(z: Latents, x: State, net: Net, update: Update) -> Latents:
+    """Give the latents after one update."""
+    h = _total([z[i] for i in update.state])
+    injected = [z[i] for i in update.context] + [x] * update.inject
+    if injected:
+        h = h + _total(injected)
+    return (*z[: update.write], net(update.net, h), *z[update.write + 1 :])
 
 
 def _total(states: Sequence[State]) -> State:

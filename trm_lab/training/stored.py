@@ -1,13 +1,72 @@
-"""Weights of a finished run, read back from its folder."""
+"""A finished run, read back from its folder."""
 
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from trm_lab.config.execution import Execution
+from trm_lab.config.recipe import Recipe
+from trm_lab.config.test_time import Subject
 from trm_lab.core.core import Core, Weights
 from trm_lab.errors import ConfigError
+from trm_lab.parameters import Geometry
 from trm_lab.runs import RunFolder
+from trm_lab.tasks.build import build
+from trm_lab.tasks.dataset import Puzzles
+from trm_lab.training.environment import prepare
+
+
+class Stored(NamedTuple):
+    """A run made ready to be looked at."""
+
+    folder: RunFolder
+    recipe: Recipe
+    core: Core
+    weights: Weights
+    puzzles: Puzzles
+    fingerprint: str
+    """Of the data set."""
+
+
+def stored_recipe(run_dir: Path | str) -> Recipe:
+    """Read the recipe of a run.
+
+    Raises:
+        ConfigError: no run there.
+    """
+    folder = RunFolder(run_dir)
+    if not folder.recipe_file.exists():
+        raise ConfigError(f"{folder.path}: no run folder: it holds no {folder.recipe_file.name}")
+    return folder.recipe()
+
+
+def stored_run(
+    run_dir: Path | str, subject: Subject, execution: Execution, cache: Path | None = None
+) -> Stored:
+    """Read the weights and build the puzzles that a subject names.
+
+    Raises:
+        ConfigError: no run there, no such weights, or its data cannot be had again.
+    """
+    recipe, folder = stored_recipe(run_dir), RunFolder(run_dir)
+    device = prepare(execution)
+    core = Core(recipe.model, Geometry.of(recipe.task), getattr(torch, recipe.train.dtype), device)
+    found = stored_weights(folder, core, subject.weights)
+    data = build(recipe.task, cache)
+    status = folder.status() or {}
+    recorded = (status.get("data") or {}).get("fingerprint")
+    if recorded not in (None, data.fingerprint):
+        raise ConfigError(
+            f"{folder.path}: trained on data {recorded}, the task now gives {data.fingerprint}"
+        )
+    puzzles = getattr(data, subject.split)
+    puzzles = puzzles.select(np.arange(len(puzzles))[: subject.limit])
+    return Stored(folder, recipe, core, found, puzzles, data.fingerprint)
 
 
 def stored_weights(folder: RunFolder, core: Core, which: str) -> Weights:

@@ -6,8 +6,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 import xarray as xr
 
 import trm_lab
@@ -16,16 +14,13 @@ from trm_lab.config.execution import Execution
 from trm_lab.config.initial import RandomStart
 from trm_lab.config.recipe import Recipe
 from trm_lab.config.test_time import Rollouts, Subject
-from trm_lab.core.core import Core
 from trm_lab.core.rollouts import roll_out
 from trm_lab.errors import ConfigError
 from trm_lab.parameters import Geometry
 from trm_lab.results.files import write_netcdf
 from trm_lab.results.grid import grid_dataset
-from trm_lab.runs import RunFolder, now
-from trm_lab.tasks.build import build
-from trm_lab.training.environment import prepare
-from trm_lab.training.stored import stored_weights
+from trm_lab.runs import now
+from trm_lab.training.stored import stored_recipe, stored_run
 
 
 @dataclass(frozen=True)
@@ -54,28 +49,15 @@ def evaluate_run(
     Raises:
         ConfigError: no run there, no such weights, or rollouts that would all be the same.
     """
-    folder = RunFolder(run_dir)
-    if not folder.recipe_file.exists():
-        raise ConfigError(f"{folder.path}: no run folder: it holds no {folder.recipe_file.name}")
-    recipe = folder.recipe()
+    recipe = stored_recipe(run_dir)
     differ = setting.perturbed or isinstance(recipe.model.initial, RandomStart)
     if setting.rollouts[-1] > 1 and not differ:
         raise ConfigError(
             f"rollouts: {setting.rollouts[-1]} rollouts without noise or restarts are all the "
             "same; give noise above 0, or restarts"
         )
-    device = prepare(execution or Execution())
-    core = Core(recipe.model, Geometry.of(recipe.task), getattr(torch, recipe.train.dtype), device)
-    found = stored_weights(folder, core, subject.weights)
-    data = build(recipe.task, cache)
-    status = folder.status() or {}
-    recorded = (status.get("data") or {}).get("fingerprint")
-    if recorded not in (None, data.fingerprint):
-        raise ConfigError(
-            f"{folder.path}: trained on data {recorded}, the task now gives {data.fingerprint}"
-        )
-    puzzles = getattr(data, subject.split)
-    puzzles = puzzles.select(np.arange(len(puzzles))[: subject.limit])
+    stored = stored_run(run_dir, subject, execution or Execution(), cache)
+    folder, core, found, puzzles = stored.folder, stored.core, stored.weights, stored.puzzles
     began = time.perf_counter()
     trials = roll_out(core, found, puzzles.inputs, puzzles.answers, setting, batch=batch)
     seconds = time.perf_counter() - began
@@ -92,7 +74,7 @@ def evaluate_run(
         "split": subject.split,
         "puzzles": len(puzzles),
         "N_sup": recipe.supervision.N_sup,
-        "data_fingerprint": data.fingerprint,
+        "data_fingerprint": stored.fingerprint,
         "n": setting.n or recipe.model.n,
         "T": setting.T or recipe.model.T,
         "noise": setting.noise,
@@ -102,7 +84,7 @@ def evaluate_run(
         "step_flops": float(step),
         "total_flops": float(step) * setting.steps[-1] * setting.rollouts[-1] * len(puzzles),
         "seconds": seconds,
-        "device": str(device),
+        "device": str(core.device),
         "trm_lab_version": trm_lab.__version__,
         "created_utc": now(),
     }
