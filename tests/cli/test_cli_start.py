@@ -16,7 +16,7 @@ from tests.study.tiny import HERE, local, write_files
 HEAVY = ("torch", "optuna", "xarray", "submitit", "matplotlib", "pandas", "scipy")
 VERBS = {
     "demo", "validate", "plan", "run", "status", "collect", "fit", "report", "presets", "train",
-    "eval", "explain", "verify", "data",
+    "diagnose", "eval", "explain", "verify", "data",
 }  # fmt: skip
 
 

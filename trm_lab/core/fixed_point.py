@@ -92,7 +92,8 @@ def solve(
         # The only look at the data: a tolerance of 0 has none, so its cost is fixed.
         if tolerance > 0 and bool(done.all()):
             break
-    return z, Solve(residual, count, ~(residual <= tolerance))
+    # A residual that is no number is above the tolerance too, unless nothing was to be solved.
+    return z, Solve(residual, count, (count > 0) & ~(residual <= tolerance))
 
 
 def _correction(
