@@ -20,7 +20,7 @@ help:
 	@echo "make check      format, lint, types and the quick tests"
 	@echo "make figures    draw the figures of runs/demo again"
 	@echo "make golden     write the golden numbers again (a change of numbers: say why)"
-	@echo "make bench      speed against an eager transcription, as ratios"
+	@echo "make bench      speed against an eager transcription, and memory, as ratios"
 	@echo "make test-deps  install the Debian packages that some tests need"
 
 $(READY): pyproject.toml
@@ -58,6 +58,7 @@ golden: $(READY)
 
 bench: $(READY)
 	$(BIN)/python bench/core.py
+	$(BIN)/python bench/memory.py
 
 test-deps:
 	@missing=""; for p in $(TEST_PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || missing="$$missing $$p"; done; \

@@ -19,6 +19,7 @@ from trm_lab.config import (
 )
 from trm_lab.core.core import Core
 from trm_lab.core.supervision import Outcome, empty_carry, refill, supervise
+from trm_lab.results.folders import TRAIN, read_run
 from trm_lab.runs import RunFolder
 from trm_lab.tasks.build import build
 from trm_lab.training import train
@@ -106,6 +107,9 @@ def test_residual_iterations_and_failures_of_the_solver_are_recorded(tmp_path: P
     assert hopeless["iterations"] == 4
     assert hopeless["backward_iterations"] == 3
     assert hopeless["residual"] > 1e-9
+    collected = dict(zip(TRAIN, read_run(tmp_path / "hopeless").train.values[-1], strict=True))
+    for name in ("residual", "iterations", "unconverged", "backward_unconverged"):
+        assert collected[name] == hopeless[name]
     easy = trained("easy", tolerance=10.0, backward_tolerance=10.0)
     assert easy["unconverged"] == 0
     assert easy["backward_unconverged"] == 0

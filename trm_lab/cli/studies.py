@@ -207,7 +207,9 @@ def train(recipe: Path, out: Path, device: str, threads: int | None) -> int:
             values = ", ".join(f"{accuracy:.3f} after {steps} steps" for steps, accuracy in pairs)
             output.say(f"update {record['update']}: validation puzzle accuracy {values}")
         else:
-            output.say(f"update {record['update']}: loss {record['loss']:.4f}")
+            missed = record.get("unconverged")
+            solves = "" if missed is None else f", {missed:.0%} of the solves did not converge"
+            output.say(f"update {record['update']}: loss {record['loss']:.4f}{solves}")
 
     state = train_recipe(chosen, out, execution=execution, progress=show)
     output.say(f"{out}: {state.value}")

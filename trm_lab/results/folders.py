@@ -25,6 +25,8 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 COUNTERS = ("examples", "flops", "seconds", "cpu_seconds")
+SOLVER = ("residual", "iterations", "unconverged", "backward_unconverged")
+"""What only runs with an implicit gradient or a residual penalty record."""
 TRAIN = (
     "loss",
     "lm_loss",
@@ -34,6 +36,7 @@ TRAIN = (
     "mean_steps",
     "lr",
     *COUNTERS,
+    *SOLVER,
 )
 ACCURACIES = ("puzzle_accuracy", "cell_accuracy")
 _FACTS = ("clues", "guesses", "rating")

@@ -174,6 +174,10 @@ VARIABLES: dict[str, tuple[Variable, ...]] = {
             flops | Training compute spent | FLOP
             seconds | Training time, wall clock | s
             cpu_seconds | Training time, CPU | s
+            residual | Relative change of the latents in the last cycle
+            iterations | Cycles that an implicit gradient's solver took
+            unconverged | Share of those solves above the tolerance
+            backward_unconverged | Share of the backward solves above the tolerance
             """,
         ),
         *_many(
