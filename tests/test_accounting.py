@@ -1,6 +1,7 @@
 """Parameters, depth and FLOPs: the published table, and torch's own counter."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -151,7 +152,13 @@ def test_depths_are_those_of_the_papers() -> None:
 
 
 def counted(
-    model: Model, geometry: Geometry, rule: Halting, *, N_sup: int = 3, batch: int = 2
+    model: Model,
+    geometry: Geometry,
+    rule: Halting,
+    *,
+    N_sup: int = 3,
+    batch: int = 2,
+    hypotheses: int = 1,
 ) -> float:
     """FLOPs of one training step per puzzle, by torch's counter, on tensors without content.
 
@@ -181,10 +188,15 @@ def counted(
     cells = torch.zeros(batch, geometry.cells, dtype=torch.int64, device=meta)
     puzzles = Batch(cells.int(), cells, cells[:, 0])
     keys = cells[:, 0]
-    carry = refill(core, weights, empty_carry(core, weights, puzzles), puzzles, keys)
+    if hypotheses > 1:
+        others = torch.empty(hypotheses - 1, model.width, device=meta)
+        weights = replace(weights, others=(others,) * len(weights.initial))
+    carry = refill(core, weights, empty_carry(core, weights, puzzles, hypotheses), puzzles, keys)
     rows = weights.rows(puzzles.identifiers)
     leaves = [*weights.params.values()] + ([] if rows is None else [rows.requires_grad_()])
-    supervision = Supervision(N_sup=N_sup, halting=rule, loss=Stablemax(dtype="float32"))
+    supervision = Supervision(
+        N_sup=N_sup, halting=rule, loss=Stablemax(dtype="float32"), hypotheses=hypotheses
+    )
     minimum = torch.zeros(batch, dtype=torch.int32, device=meta)
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         _, outcome = supervise(core, weights.params, supervision, carry, rows, minimum)
@@ -270,6 +282,15 @@ def test_evaluation_costs_the_forward_pass() -> None:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         core.step(tensors, z, inputs, torch.empty(2, 512, **meta))
     assert counter.get_total_flops() == 2 * step.forward
+
+
+@pytest.mark.parametrize("name", ["trm_mlp", "hrm"])
+def test_every_hypothesis_costs_a_step_and_its_way_back(name: str) -> None:
+    small = {"n": 1, "T": 2}
+    recipe = preset(name, supervision={"hypotheses": 3}, model=small)
+    found = counted(recipe.model, SUDOKU, recipe.supervision.halting, hypotheses=3)
+    assert account(recipe).flops_per_update == found * 768
+    assert account(recipe).eval_flops == account(preset(name, model=small)).eval_flops
 
 
 def test_the_look_ahead_is_one_more_forward_pass() -> None:

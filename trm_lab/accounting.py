@@ -94,7 +94,9 @@ def step_flops(recipe: Recipe, counts: Counts) -> int:
     model = recipe.model.model_copy(update={"n": counts.n, "T": counts.T})
     look_ahead = isinstance(recipe.supervision.halting, QLearning) and counts.N_sup > 1
     step = flops(model, Geometry.of(recipe.task), look_ahead=look_ahead)
-    return step.total * recipe.train.batch
+    # Every hypothesis goes through the step and back; only the winner is looked ahead from.
+    spent = recipe.supervision.hypotheses * (step.forward + step.backward) + step.look_ahead
+    return spent * recipe.train.batch
 
 
 def _mean_update(recipe: Recipe) -> int:

@@ -47,6 +47,7 @@ SPACE: dict[str, tuple[Any, ...]] = {
         ),
     ),
     "supervision.residual_penalty": (0.0, 0.5),
+    "supervision.hypotheses": (1, 3),
     "train.batch": (1, 3),
     "train.ema": (None, 0.9),
     "train.ema_table": (False, True),

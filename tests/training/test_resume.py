@@ -31,6 +31,10 @@ RECIPES = {
     "muon": tiny_recipe(train={"optimizer": {"kind": "muon", "rest": {"kind": "adamw"}}}),
     "scaled atan2": tiny_recipe(train={"optimizer": {"kind": "adam_atan2_scaled", "lr": 1e-2}}),
     "averaged table": tiny_recipe(train={"ema_table": True}),
+    "hypotheses": tiny_recipe(supervision={"hypotheses": 3}),
+    "random hypotheses": tiny_recipe(
+        model={"initial": "random"}, supervision={"hypotheses": 2}, train={"ema": None}
+    ),
     "without table": tiny_recipe(model={"puzzle": None}),
     "random start": tiny_recipe(model={"initial": "random", "norm": "pre", "head": "tied"}),
     "learned start": tiny_recipe(
@@ -255,8 +259,9 @@ def test_a_checkpoint_holds_all_of_a_session(break_off, tmp_path: Path) -> None:
     break_off(RECIPES["attention"], tmp_path, 9)
     content = torch.load(RunFolder(tmp_path).checkpoint, weights_only=True)
     assert set(content) == {
-        "recipe_id", "seed", "fingerprint", "params", "ema", "initial", "table", "ema_table",
-        "optimizer", "carry", "sums", "started", "since", "watched", "counters", "best",
+        "recipe_id", "seed", "fingerprint", "params", "ema", "initial", "others", "table",
+        "ema_table", "optimizer", "carry", "sums", "started", "since", "watched", "counters",
+        "best",
     }  # fmt: skip
     assert content["counters"]["update"] == 8
     # No graph of past updates hangs on to what is kept.

@@ -203,3 +203,22 @@ def test_a_task_of_several_solutions_reports_coverage(tmp_path: Path) -> None:
     assert set(rows(grid)[0]) >= {"coverage", "precision", "diversity"}
     precision = grid["solved"].mean(("puzzle", "rollout"))
     np.testing.assert_allclose(grid["precision"].sel(rollouts=8), precision)
+
+
+def test_hypotheses_are_the_first_rollouts(tmp_path: Path) -> None:
+    recipe = tiny_recipe(supervision={"hypotheses": 3}, train={"updates": 10})
+    train(recipe, tmp_path, execution=EXECUTION)
+    grid = evaluate_run(tmp_path, Rollouts(steps=(2,), rollouts=(1, 3)), execution=EXECUTION).grid
+    assert grid.attrs["hypotheses"] == 3
+    with np.load(tmp_path / "evaluation" / "last.npz") as recorded:  # the first alone
+        np.testing.assert_allclose(
+            grid["halt_logit"][:, 0, 0], recorded["halt_logit"][:, 1], rtol=1e-4
+        )
+    assert len(np.unique(grid["halt_logit"][0, :, 0])) == 3
+    with pytest.raises(ConfigError, match=r"4 rollouts .* the same after the first 3 hypotheses"):
+        evaluate_run(tmp_path, Rollouts(rollouts=(4,)))
+    noisy = evaluate_run(
+        tmp_path, Rollouts(steps=(2,), rollouts=(6,), noise=0.5), execution=EXECUTION
+    ).grid
+    np.testing.assert_allclose(noisy["halt_logit"][:, :3], grid["halt_logit"], rtol=1e-4, atol=1e-5)
+    assert len(np.unique(noisy["halt_logit"][0, :, 0])) == 6

@@ -16,6 +16,7 @@ from trm_lab.config.base import Setting
 from trm_lab.config.blocks import Rope2D
 from trm_lab.config.contracts import OwnMixer
 from trm_lab.config.gradient import Truncation
+from trm_lab.config.initial import FixedStart, RandomStart
 from trm_lab.config.loops import Counts, SampledDepth
 from trm_lab.config.model import Model
 from trm_lab.config.supervision import Supervision
@@ -42,6 +43,7 @@ ADDED: dict[str, Any] = {
     "supervision.step_weights": {"kind": "uniform"},
     "supervision.curriculum": [],
     "supervision.depth": {"kind": "fixed"},
+    "supervision.hypotheses": 1,
 }
 """Settings younger than the first release, each with the one value that does what was done before.
 
@@ -65,6 +67,16 @@ class Recipe(Setting):
         if self.train.ema_table and self.model.puzzle is None:
             raise ValueError(
                 "train.ema_table: true averages the puzzle table, and model.puzzle: null has none"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _hypotheses_differ(self) -> Self:
+        K, start = self.supervision.hypotheses, self.model.initial
+        if K > 1 and not isinstance(start, FixedStart | RandomStart):
+            raise ValueError(
+                f"supervision.hypotheses: {K} needs starts that differ; model.initial: "
+                f"{start.kind} gives all of them the same, use fixed or random"
             )
         return self
 

@@ -58,6 +58,9 @@ class Supervision(Setting):
     """Weight of |F(z) - z|^2 / |F(z)|^2, the relative change of all latents z in the last cycle F,
     per puzzle.  It reaches what the gradient scheme keeps a graph of: with TRM's last cycle the
     latents before it are constants.  Pulls the recursion towards a fixed point."""
+    hypotheses: int = Field(default=1, ge=1, le=64)
+    """Latent states per slot, K; the loss is that of the best (winner-take-all, arXiv
+    2601.19085).  Evaluation while training uses the first alone."""
 
     loop: Loop = SlotCarry()
     """What slots carry, and how many supervision steps an optimiser update has."""

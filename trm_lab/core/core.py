@@ -39,6 +39,13 @@ class Weights:
     than the fixed one."""
     table: Float[Tensor, "ids dim"] | None = None
     """Puzzle table, trained by its own sparse optimiser."""
+    others: tuple[Float[Tensor, "H D"], ...] = ()
+    """Untrained starts of the hypotheses beside the first, per latent; none without any."""
+
+    @property
+    def hypotheses(self) -> int:
+        """Number of starts that a puzzle can have."""
+        return 1 + (len(self.others[0]) if self.others else 0)
 
     def rows(self, identifiers: Int[Tensor, " B"]) -> Float[Tensor, "B dim"] | None:
         """Look up the puzzle vectors of a batch, detached."""

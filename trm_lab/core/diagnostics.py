@@ -163,7 +163,11 @@ def compare_gradients(
     carry: Carry,
     rows: Float[Tensor, "P dim"] | None,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Give cosine and ratio of lengths of the model's gradient against the whole program's."""
+    """Give cosine and ratio of lengths of the model's gradient against the whole program's.
+
+    Of several hypotheses the carry holds the first alone.
+    """
+    supervision = supervision.model_copy(update={"hypotheses": 1})
     leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
     minimum = torch.zeros_like(carry.steps)
 

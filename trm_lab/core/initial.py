@@ -40,12 +40,18 @@ def truncated_normal(rng: np.random.Generator, shape: tuple[int, ...], std: floa
 
 
 def initial_weights(
-    model: Model, geometry: Geometry, seed: int, dtype: torch.dtype, device: torch.device
+    model: Model,
+    geometry: Geometry,
+    seed: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    hypotheses: int = 1,
 ) -> Weights:
     """Draw the weights of a fresh model.
 
     Parameters are float32 (float64 if the activations are); the latents' initial vectors have
-    std 1 and the precision of the activations; the puzzle table starts at zero.
+    std 1 and the precision of the activations; the puzzle table starts at zero.  Of several
+    hypotheses every one has vectors of its own; those of the first do not depend on their number.
     """
     wide = torch.promote_types(dtype, torch.float32)
 
@@ -60,10 +66,16 @@ def initial_weights(
         ).to(device)
         for name, p in parameters(model, geometry).items()
     }
-    vectors = tuple(
-        draw(name, (model.width,), 1.0).to(dtype).to(wide).to(device)
-        for name in untrained_latents(model)
+
+    def vector(name: str) -> torch.Tensor:
+        return draw(name, (model.width,), 1.0).to(dtype).to(wide).to(device)
+
+    names = untrained_latents(model)
+    others = tuple(
+        torch.stack([vector(f"hypothesis.{k}.{name}") for k in range(1, hypotheses)])
+        for name in names
+        if hypotheses > 1
     )
     shape = table_shape(model, geometry)
     table = torch.zeros(shape, dtype=wide, device=device) if shape else None
-    return Weights(params, vectors, table)
+    return Weights(params, tuple(map(vector, names)), table, others)

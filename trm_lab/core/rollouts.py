@@ -14,7 +14,8 @@ from torch import Tensor
 
 from trm_lab.config.test_time import Rollouts
 from trm_lab.core.core import Core, Weights
-from trm_lab.core.halting import HALT
+from trm_lab.core.halting import HALT, relative_change
+from trm_lab.core.hypotheses import starts
 from trm_lab.core.initial import keyed
 from trm_lab.core.losses import score, solution
 from trm_lab.core.noise import derive, normal
@@ -37,7 +38,8 @@ def roll_out(
 ) -> Trials:
     """Run every rollout of every puzzle and record it after each of the given steps.
 
-    Rollout 0 is plain, as `evaluate` would do it.  Noise and restarts are keyed by (seed, tokens of
+    Rollout 0 is plain, as `evaluate` would do it.  With H hypotheses rollout r starts from
+    hypothesis r mod H, and the first H are plain.  Noise and restarts are keyed by (seed, tokens of
     the puzzle, rollout, step, latent): they depend neither on the batch size, nor on the order or
     choice of puzzles, nor on the other rollouts.  `batch` is the number of states run at a time.
     """
@@ -69,8 +71,12 @@ def _roll_out(
     target = torch.as_tensor(np.repeat(labels.astype(np.int64), R, axis=0), device=device)
     rows = weights.rows(torch.zeros(B * R, dtype=torch.int64, device=device))
     keys = puzzle_keys(inputs, setting.seed, R).to(device)
-    perturbed = (torch.arange(R, device=device) > 0).repeat(B)
-    z = core.start(weights, B * R, start_keys(keys))
+    H = min(weights.hypotheses, R)
+    perturbed = (torch.arange(R, device=device) >= H).repeat(B)
+    if weights.others:
+        z = _each_start(starts(core, weights, B, H), B, R)
+    else:
+        z = core.start(weights, B * R, start_keys(keys))
     if setting.restarts:
         z = _replace(z, perturbed, _draws(keys, RESTART, z))
     recorded = []
@@ -104,14 +110,14 @@ def start_keys(keys: Int[Tensor, " K"]) -> Int[Tensor, " K"]:
     return derive(keys, RESTART)
 
 
-def relative_change(old: Tensor, new: Tensor) -> Tensor:
-    """Give |new - old| / |new| of each state, over positions and channels, in float32 or wider."""
-    wide = torch.promote_types(new.dtype, torch.float32)
-    out = new.to(wide).flatten(1)
-    difference = out - old.to(wide).flatten(1)
-    norm = torch.linalg.vector_norm
-    change: Tensor = norm(difference, dim=-1) / norm(out, dim=-1)
-    return change
+def _each_start(z: Latents, B: int, R: int) -> Latents:
+    """Give each rollout its start: the hypotheses in turn."""
+
+    def turns(latent: Tensor) -> Tensor:
+        own = latent.view(B, -1, *latent.shape[1:])
+        return own[:, torch.arange(R, device=own.device) % own.shape[1]].flatten(0, 1)
+
+    return tuple(map(turns, z))
 
 
 def _draws(keys: Int[Tensor, " B*R"], step: int, z: Latents) -> Latents:

@@ -22,7 +22,7 @@ class Trials:
     """Share of the cells that are right, given cells included."""
     halt_logit: Float[np.ndarray, "P R S"]
     residual: Float[np.ndarray, "P R S"]
-    """Relative change of y over the step: |y' - y| / |y'|, noise apart."""
+    """Relative change of y over the step: |y' - y| / |y|, noise apart."""
     same: Int[np.ndarray, "P R S"]
     """Lowest rollout that gives the same whole answer at that step."""
     solution: Int[np.ndarray, "P R S"]

@@ -18,6 +18,7 @@ from trm_lab.config.supervision import Supervision
 from trm_lab.core.core import Core, Weights
 from trm_lab.core.fixed_point import Solves, squared_residual
 from trm_lab.core.halting import HALT, Shown, continue_value, halting_losses, release
+from trm_lab.core.hypotheses import repeated, starts, winners
 from trm_lab.core.loops import leave, step_weights
 from trm_lab.core.losses import IGNORED, puzzle_losses, score
 from trm_lab.core.products import Params
@@ -37,6 +38,7 @@ class Carry(NamedTuple):
     """What each slot holds between supervision steps."""
 
     z: Latents
+    """One state per slot, or K in a row with K hypotheses."""
     steps: Int[Tensor, " B"]
     """Supervision steps that the slot's puzzle has had."""
     halted: Bool[Tensor, " B"]
@@ -73,13 +75,13 @@ class Outcome(NamedTuple):
     """How the solver of an implicit gradient fared; its backward part once that pass is done."""
 
 
-def empty_carry(core: Core, weights: Weights, batch: Batch) -> Carry:
+def empty_carry(core: Core, weights: Weights, batch: Batch, hypotheses: int = 1) -> Carry:
     """Give a carry whose slots all ask to be refilled."""
     size = batch.inputs.shape[0]
     device = batch.inputs.device
     none = torch.zeros(size, dtype=torch.int64, device=device)
     return Carry(
-        tuple(latent.detach() for latent in core.start(weights, size, none)),
+        tuple(latent.detach() for latent in starts(core, weights, size, hypotheses, none)),
         torch.zeros(size, dtype=torch.int32, device=device),
         torch.ones(size, dtype=torch.bool, device=device),
         batch,
@@ -101,11 +103,14 @@ def refill(
     its graph in the slots that are refilled; the others keep theirs.  Without `carried` latents all
     slots start anew, whatever their puzzle.
     """
+    size = carry.steps.shape[0]
+    K = carry.z[0].shape[0] // size
 
     def choose(new: Tensor, old: Tensor) -> Tensor:
-        return torch.where(carry.halted.view(-1, *[1] * (old.ndim - 1)), new, old)
+        halted = repeated(carry.halted, old.shape[0] // size)
+        return torch.where(halted.view(-1, *[1] * (old.ndim - 1)), new, old)
 
-    start = core.start(weights, carry.steps.shape[0], keys)
+    start = starts(core, weights, size, K, keys)
     pairs = zip(start, carry.z, strict=True)
     return Carry(
         tuple(choose(new, old) for new, old in pairs) if carried else start,
@@ -132,29 +137,40 @@ def supervise(
 
     `rows` are the puzzle vectors of the carry's puzzles; `minimum` the steps before which
     exploration keeps a slot, 0 for none; `gradient` and `counts` stand in for the recipe's own;
-    `waits` are cycles that a slot leaves out.  The new carry is detached, unless `linked`.
+    `waits` are cycles that a slot leaves out.  The new carry is detached, unless `linked`.  Of
+    several hypotheses the one with the lowest loss of the answer is the slot's; all else is
+    reckoned from it.
     """
     inputs, labels, _ = carry.batch
     target = labels if labels.ndim == 2 else labels[:, 0]
     rule = supervision.halting
     n, T, N_sup = counts or (None, None, supervision.N_sup)
+    K = supervision.hypotheses
 
-    def recur(z: Latents) -> Recursion:
-        return core.recur(params, z, inputs, rows, n=n, T=T, gradient=gradient, waits=waits)
+    def recur(z: Latents, K: int) -> Recursion:
+        own, wait = (None if part is None else repeated(part, K) for part in (rows, waits))
+        return core.recur(
+            params, z, repeated(inputs, K), own, n=n, T=T, gradient=gradient, waits=wait
+        )
 
-    moved = recur(carry.z)
+    moved = recur(carry.z, K)
     _, logits, halt = core.read(params, moved.z)
     z = tuple(latent.detach() for latent in moved.z)
+    lm = puzzle_losses(supervision.loss, logits, repeated(target, K))
+    entered, won, best = carry.z, z, None
+    if K > 1:
+        best = winners(lm, K)
+        lm, logits, halt = lm[best], logits[best], halt[best]
+        entered, won = (tuple(latent[best] for latent in state) for state in (entered, won))
     steps = carry.steps + 1
     with torch.no_grad():
         correct, cell_accuracy = score(logits, labels)
         answer = core.model.layout.answer
-        shown = Shown(halt, carry.z[answer], z[answer], correct)
+        shown = Shown(halt, entered[answer], won[answer], correct)
         halted = leave(supervision.loop, release(rule, shown, steps, N_sup, minimum))
     look_ahead = continue_value(
-        rule, lambda: core.read(params, recur(z).z).halt, steps >= N_sup, N_sup
+        rule, lambda: core.read(params, recur(won, 1).z).halt, steps >= N_sup, N_sup
     )
-    lm = puzzle_losses(supervision.loss, logits, target)
     stop, go_on = halting_losses(rule, halt, correct, look_ahead)
     weights = step_weights(supervision.step_weights, steps, halted)
 
@@ -166,6 +182,7 @@ def supervise(
     residual = None
     if supervision.residual_penalty or moved.solves:
         change = squared_residual(moved.before, moved.after)
+        change = change if best is None else change[best]
         residual = change.detach().sqrt().sum()
         if supervision.residual_penalty:
             loss = loss + supervision.residual_penalty * total(change)
@@ -189,11 +206,22 @@ def supervise(
 
 
 def watch(outcome: Outcome) -> dict[str, Tensor]:
-    """Sum over the slots what only some recipes have to tell, once the backward pass is done."""
+    """Sum over the slots what only some recipes have to tell, once the backward pass is done.
+
+    A slot's solves are the mean of its hypotheses'.
+    """
+
+    def total(part: Tensor) -> Tensor:
+        K = part.shape[0] // outcome.halt.shape[0]
+        return part.sum() if K == 1 else part.sum() / K
+
     found = {} if outcome.residual is None else {"residual": outcome.residual}
     if outcome.solves is not None:
         forward, backward = outcome.solves
-        found |= {"iterations": forward.iterations.sum(), "unconverged": forward.unconverged.sum()}
+        found |= {
+            "iterations": total(forward.iterations),
+            "unconverged": total(forward.unconverged),
+        }
         for solve in backward:
-            found |= {f"backward_{name}": part.sum() for name, part in solve._asdict().items()}
+            found |= {f"backward_{name}": total(part) for name, part in solve._asdict().items()}
     return found

@@ -288,5 +288,6 @@ def _flat(session: Session) -> dict[str, Tensor]:
     flat |= {f"ema/{k}": v for k, v in (tensors["ema"] or {}).items()}
     if tensors["initial"]:  # a learned start is among the parameters, others have no vectors
         flat |= {f"initial/{k}": v for k, v in zip(latents, tensors["initial"], strict=True)}
+    flat |= {f"others/{k}": v for k, v in zip(latents, tensors["others"], strict=False)}
     flat |= {k: tensors[k] for k in ("table", "ema_table") if tensors[k] is not None}
     return {k: v.contiguous() for k, v in flat.items()}

@@ -88,7 +88,8 @@ class Session:
         dtype = getattr(torch, recipe.train.dtype)
         geometry = Geometry.of(recipe.task)
         core = Core(recipe.model, geometry, dtype, device, checkpointing)
-        weights = initial_weights(recipe.model, geometry, recipe.seed, dtype, device)
+        hypotheses = recipe.supervision.hypotheses
+        weights = initial_weights(recipe.model, geometry, recipe.seed, dtype, device, hypotheses)
         for p in weights.params.values():
             p.requires_grad_()
         averaged, table = recipe.train.ema is not None, weights.table
@@ -102,7 +103,7 @@ class Session:
             ),
             shadow_table=table.clone() if table is not None and recipe.train.ema_table else None,
             stream=stream,
-            carry=empty_carry(core, weights, stream.draw(1)),
+            carry=empty_carry(core, weights, stream.draw(1), hypotheses),
             sums=torch.zeros(len(SUMMED), dtype=torch.float64, device=device),
             started=torch.zeros((), dtype=torch.int64, device=device),
         )
@@ -199,6 +200,7 @@ class Session:
             "params": {k: p.detach() for k, p in self.weights.params.items()},
             "ema": self.shadow,
             "initial": list(self.weights.initial),
+            "others": list(self.weights.others),
             "table": self.weights.table,
             "ema_table": self.shadow_table,
         }
@@ -224,6 +226,8 @@ class Session:
             for name, p in self.weights.params.items():
                 p.copy_(content["params"][name])
             for vector, saved in zip(self.weights.initial, content["initial"], strict=True):
+                vector.copy_(saved)
+            for vector, saved in zip(self.weights.others, content.get("others", ()), strict=True):
                 vector.copy_(saved)
             if self.weights.table is not None:
                 self.weights.table.copy_(content["table"])

@@ -98,6 +98,11 @@ def stored_weights(folder: RunFolder, core: Core, which: str) -> Weights:
             raise ConfigError(f"{folder.best}: no best weights; use last or raw")
         content = torch.load(folder.best, map_location=core.device, weights_only=True)
         params, table = content["params"], content.get("table", table)
-    initial = part("initial")
-    vectors = tuple(initial[name] for name in core.model.layout.latents if name in initial)
-    return Weights(params, vectors, table)
+    initial, others = part("initial"), part("others")
+    latents = core.model.layout.latents
+    return Weights(
+        params,
+        tuple(initial[name] for name in latents if name in initial),
+        table,
+        tuple(others[name] for name in latents if name in others),
+    )

@@ -50,11 +50,13 @@ def evaluate_run(
         ConfigError: no run there, no such weights, or rollouts that would all be the same.
     """
     recipe = stored_recipe(run_dir)
+    own = recipe.supervision.hypotheses
     differ = setting.perturbed or isinstance(recipe.model.initial, RandomStart)
-    if setting.rollouts[-1] > 1 and not differ:
+    if setting.rollouts[-1] > own and not differ:
+        same = f"the same after the first {own} hypotheses" if own > 1 else "all the same"
         raise ConfigError(
-            f"rollouts: {setting.rollouts[-1]} rollouts without noise or restarts are all the "
-            "same; give noise above 0, or restarts"
+            f"rollouts: {setting.rollouts[-1]} rollouts without noise or restarts are {same}; "
+            "give noise above 0, or restarts"
         )
     stored = stored_run(run_dir, subject, execution or Execution(), cache)
     folder, core, found, puzzles = stored.folder, stored.core, stored.weights, stored.puzzles
@@ -78,6 +80,7 @@ def evaluate_run(
         "n": setting.n or recipe.model.n,
         "T": setting.T or recipe.model.T,
         "noise": setting.noise,
+        "hypotheses": own,
         "relative": int(setting.relative),
         "restarts": int(setting.restarts),
         "seed": setting.seed,
