@@ -133,7 +133,7 @@ def test_a_bad_argument_is_named(folder: Path, trm_lab: TrmLab):
         ("train.updates=0", "--set train.updates=0: train.updates: input should be greater than or "
          "equal to 1, not 0"),
         ("model.gradient=all", "--set model.gradient=all: model.gradient: no such kind 'all'; "
-         "known: last_updates, last_cycles, whole_program"),
+         "known: last_updates, last_cycles, whole_program, random_truncation, phantom, implicit"),
     ):  # fmt: skip
         assert refused(trm_lab, "run", "tiny.yaml", "--set", argument) == f"error: {error}\n"
 

@@ -182,7 +182,7 @@ def test_a_wrong_kind_is_named_with_the_near_miss():
     )
     assert refusal(variant("model.gradient: {k: 2}")) == (
         "tiny.yaml:19:37: model.gradient: needs a kind; "
-        "known: last_updates, last_cycles, whole_program"
+        "known: last_updates, last_cycles, whole_program, random_truncation, phantom, implicit"
     )
 
 
