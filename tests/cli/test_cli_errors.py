@@ -68,17 +68,17 @@ def test_all_errors_of_all_files_come_at_once(folder: Path, trm_lab: TrmLab):
         (("width: 16", "width: wide"), "6:22: model.width: input should be a valid integer, not "
          "'wide'"),
         (("mixer: token_mlp, positions: none", "mixer: {kind: attention, heads: 3}"),
-         "6:3: model: width 16 does not split into 3 heads of even width; heads: 2 does, or give "
+         "6:22: model: width 16 does not split into 3 heads of even width; heads: 2 does, or give "
          "mixer.head_dim"),
-        (("positions: none", "positions: rope"), "6:3: model: positions: rope acts inside "
+        (("positions: none", "positions: rope"), "6:64: model: positions: rope acts inside "
          "attention only and would be ignored by mixer: token_mlp; use positions: none or learned"),
-        (("clues: 8", "clues: 3"), "5:3: task: clues must be 4 to 15 for 4x4, not 3"),
-        (("warmup: 1", "warmup: 4"), "9:3: train: schedule.warmup 4 leaves nothing of 4 updates"),
+        (("clues: 8", "clues: 3"), "5:33: task: clues must be 4 to 15 for 4x4, not 3"),
+        (("warmup: 1", "warmup: 4"), "13:32: train: schedule.warmup 4 leaves nothing of 4 updates"),
         (("base:\n", "base:\n  preset: trm_mpl\n"), "5:3: preset: no preset 'trm_mpl'; did you "
          "mean trm_mlp?"),
         (("mixer: token_mlp", "mixer: lstm"), "6:46: model.mixer: no such kind "
          "'lstm'; known: attention, token_mlp, conv"),
-        (("final_steps: [1, 2]", "final_steps: [2, 1]"), "16:3: eval: final_steps must rise, not "
+        (("final_steps: [1, 2]", "final_steps: [2, 1]"), "16:32: eval: final_steps must rise, not "
          "[2, 1]"),
         (("seeds: [0, 1]", "seeds: [0, 1"), "21:7: expected ',' or ']', but got ':'"),
         (("  eval:", "  train: {}\n  eval:"), "16:3: found duplicate key"),

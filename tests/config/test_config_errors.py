@@ -58,19 +58,29 @@ CASES = {
         "r.yaml:3:3: supervision.halting: oracle knows the solution and is for evaluation only; "
         "train with another rule and set eval.policy: {kind: when_halted, rule: oracle}",
     ),
+    "a residual that bfloat16 cannot have": (
+        MLP + "model:\n  gradient: implicit\n",
+        "r.yaml:3:3: model.gradient.tolerance 0.001 is below what train.dtype: bfloat16 can tell; "
+        "give 0.0078125 or more, or float32",
+    ),
+    "a policy that no head answers": (
+        MLP + "supervision: {halting: fixed}\neval: {policy: {kind: when_halted}}\n",
+        "r.yaml:3:8: eval.policy: rule fixed reads a head that supervision.halting: fixed does not "
+        "train; use rule: residual, or policy: all_steps",
+    ),
     "links without steps": (
         MLP + "supervision: {loop: {kind: slot_carry, linked: true}}\n",
-        "r.yaml:2:15: supervision.loop: linked: true links the steps of an update, and steps: 1 "
+        "r.yaml:2:40: supervision.loop: linked: true links the steps of an update, and steps: 1 "
         "has one",
     ),
     "links that the gradient cuts": (
         MLP + "supervision: {loop: {kind: slot_carry, steps: 2, linked: true}}\n",
-        "r.yaml:1:1: supervision.loop: linked needs a gradient that reaches the start of a step; "
+        "r.yaml:2:15: supervision.loop: linked needs a gradient that reaches the start of a step; "
         "model.gradient: last_cycles leaves 14 of 21 updates without one; use whole_program",
     ),
     "stages that do not rise": (
         MLP + "supervision: {curriculum: [{until: 0.5, n: 1}, {until: 0.5, n: 2}]}\n",
-        "r.yaml:2:1: supervision: curriculum: until must rise from stage to stage, not [0.5, 0.5]",
+        "r.yaml:2:15: supervision: curriculum: until must rise from stage to stage, not [0.5, 0.5]",
     ),
     "a stage that changes nothing": (
         MLP + "supervision: {curriculum: [{until: 0.5}]}\n",
@@ -83,18 +93,18 @@ CASES = {
     "a stage against a drawn depth": (
         MLP
         + "supervision:\n  depth: {kind: sampled, high: 3}\n  curriculum: [{until: 0.5, T: 1}]\n",
-        "r.yaml:2:1: supervision: curriculum: depth: sampled draws T, so a stage cannot set it; "
+        "r.yaml:4:3: supervision: curriculum: depth: sampled draws T, so a stage cannot set it; "
         "leave T out of the stages, or use depth: fixed",
     ),
     "depth per puzzle against a solver": (
         MLP + "model: {gradient: implicit}\n"
         "supervision: {depth: {kind: sampled, high: 3, per: puzzle}}\n",
-        "r.yaml:1:1: supervision.depth: model.gradient: implicit needs one T for all puzzles; use "
+        "r.yaml:3:15: supervision.depth: model.gradient: implicit needs one T for all puzzles; use "
         "per: batch, or a truncation",
     ),
     "an empty range of depths": (
         MLP + "supervision: {depth: {kind: sampled, low: 3, high: 3}}\n",
-        "r.yaml:2:15: supervision.depth: low 3 must be below high 3; or use depth: fixed",
+        "r.yaml:2:38: supervision.depth: low 3 must be below high 3; or use depth: fixed",
     ),
     "a residual without a threshold": (
         MLP + "supervision:\n  halting: residual\n",
@@ -127,22 +137,22 @@ CASES = {
     ),
     "heads that do not divide the width": (
         ATT + "model:\n  width: 100\n",
-        "r.yaml:2:1: model: width 100 does not split into 8 heads of even width; "
+        "r.yaml:3:3: model: width 100 does not split into 8 heads of even width; "
         "heads: 10 does, or give mixer.head_dim",
     ),
     "heads of odd width": (
         ATT + "model:\n  width: 24\n",
-        "r.yaml:2:1: model: width 24 does not split into 8 heads of even width; "
+        "r.yaml:3:3: model: width 24 does not split into 8 heads of even width; "
         "heads: 6 does, or give mixer.head_dim",
     ),
     "rotary positions with a token MLP": (
         MLP + "model:\n  positions: rope\n",
-        "r.yaml:2:1: model: positions: rope acts inside attention only and would be ignored by "
+        "r.yaml:3:3: model: positions: rope acts inside attention only and would be ignored by "
         "mixer: token_mlp; use positions: none or learned",
     ),
     "a puzzle vector that does not fit": (
         "preset: hrm\nmodel:\n  puzzle: {dim: 600}\n",
-        "r.yaml:2:1: model: puzzle.dim 600 does not fit into 1 slots of width 512; at most 512",
+        "r.yaml:3:12: model: puzzle.dim 600 does not fit into 1 slots of width 512; at most 512",
     ),
     "a warm-up as long as the run": (
         MLP + "train:\n  updates: 2000\n",
@@ -150,20 +160,20 @@ CASES = {
     ),
     "an averaged table without averaging": (
         MLP + "train: {ema: null, ema_table: true}\n",
-        "r.yaml:2:1: train: ema_table: true needs a decay; give ema, as 0.999, or leave it out",
+        "r.yaml:2:20: train: ema_table: true needs a decay; give ema, as 0.999, or leave it out",
     ),
     "an averaged table without a table": (
         MLP + "model: {puzzle: null}\ntrain: {ema_table: true}\n",
-        "r.yaml:1:1: train.ema_table: true averages the puzzle table, and model.puzzle: null has "
+        "r.yaml:3:9: train.ema_table: true averages the puzzle table, and model.puzzle: null has "
         "none",
     ),
     "steps that do not rise": (
         MLP + "eval:\n  steps: [4, 4]\n",
-        "r.yaml:2:1: eval: steps must rise, not [4, 4]",
+        "r.yaml:3:3: eval: steps must rise, not [4, 4]",
     ),
     "final steps that do not rise": (
         MLP + "eval:\n  final_steps: [1, 4, 2]\n",
-        "r.yaml:2:1: eval: final_steps must rise, not [1, 4, 2]",
+        "r.yaml:3:3: eval: final_steps must rise, not [1, 4, 2]",
     ),
     "a step of a list out of range": (
         MLP + "eval:\n  final_steps: [0, 3]\n",
@@ -179,11 +189,11 @@ CASES = {
     ),
     "more clues than a grid has cells": (
         MLP + "task:\n  kind: sudoku\n  size: 4\n  clues: 16\n",
-        "r.yaml:2:1: task: clues must be 4 to 15 for 4x4, not 16",
+        "r.yaml:5:3: task: clues must be 4 to 15 for 4x4, not 16",
     ),
     "too few clues for one solution": (
         MLP + "task:\n  kind: sudoku\n  size: 9\n  clues: 16\n",
-        "r.yaml:2:1: task: clues must be 17 to 80 for 9x9, not 16",
+        "r.yaml:5:3: task: clues must be 17 to 80 for 9x9, not 16",
     ),
     "a data file of another type": (
         MLP + "task: {kind: sudoku_csv, name: x, train_csv: a.csv, test_csv: b.txt}\n",

@@ -5,6 +5,7 @@ Values never depend on it.  `Phantom` and `Implicit` are forwards too: they chan
 """
 
 import math
+from functools import lru_cache
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -56,9 +57,9 @@ class RandomTruncation(Setting):
     """
 
     kind: Literal["random_truncation"] = "random_truncation"
-    low: int = Field(default=1, ge=1)
+    low: int = Field(default=1, ge=1, le=1000)
     """Shortest length."""
-    high: int = Field(ge=1)
+    high: int = Field(ge=1, le=1000)
     """Longest length; all of the program if that is shorter."""
     ratio: float = Field(default=1.0, gt=0, le=1)
     """Probability of a length over that of the length before."""
@@ -75,6 +76,7 @@ class RandomTruncation(Setting):
         """Give the truncation of one length."""
         return LastUpdates(k=length) if self.unit == "update" else LastCycles(c=length)
 
+    @lru_cache(maxsize=8)  # noqa: B019  # frozen and small
     def law(self) -> list[tuple[float, LastUpdates | LastCycles]]:
         """List the probability of each truncation."""
         weights = [self.ratio ** (k - self.low) for k in range(self.low, self.high + 1)]

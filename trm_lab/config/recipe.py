@@ -14,8 +14,9 @@ from pydantic import Field, model_validator
 
 from trm_lab.config.base import Setting
 from trm_lab.config.blocks import Rope2D
-from trm_lab.config.contracts import OwnMixer
-from trm_lab.config.gradient import Truncation
+from trm_lab.config.contracts import OwnHalting, OwnMixer
+from trm_lab.config.gradient import Implicit, Truncation
+from trm_lab.config.halting import Confidence, Fixed, Own, QLearning, WhenHalted
 from trm_lab.config.initial import FixedStart, RandomStart
 from trm_lab.config.loops import Counts, SampledDepth
 from trm_lab.config.model import Model
@@ -25,6 +26,9 @@ from trm_lab.config.training import Eval, Train
 
 OUTSIDE_IDENTITY: dict[str, Any] = {"seed": True, "task": {"train_csv", "test_csv"}}
 """Left out of the hash: the replicate's number and where files lie."""
+
+BFLOAT16 = 2.0**-7
+"""Relative distance of neighbouring numbers: what a residual in bfloat16 cannot fall below."""
 
 ADDED: dict[str, Any] = {
     "train.ema_table": False,
@@ -114,6 +118,35 @@ class Recipe(Setting):
             raise ValueError(
                 f"supervision.depth: model.gradient: {gradient.kind} needs one T for all puzzles; "
                 "use per: batch, or a truncation"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _solver_can_tell(self) -> Self:
+        gradient = self.model.gradient
+        if not isinstance(gradient, Implicit) or self.train.dtype != "bfloat16":
+            return self
+        for name in ("tolerance", "backward_tolerance"):
+            if 0 < getattr(gradient, name) < BFLOAT16:
+                raise ValueError(
+                    f"model.gradient.{name} {getattr(gradient, name):g} is below what "
+                    f"train.dtype: bfloat16 can tell; give {BFLOAT16:g} or more, or float32"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _rule_is_learned(self) -> Self:
+        policy, trained = self.eval.policy, self.supervision.halting
+        if not isinstance(policy, WhenHalted):
+            return self
+        rule = trained if isinstance(policy.rule, Own) else policy.rule
+        heads = (QLearning, OwnHalting) + (Confidence,) * isinstance(rule, Confidence)
+        if isinstance(rule, Fixed) or (
+            isinstance(rule, Confidence | QLearning) and not isinstance(trained, heads)
+        ):
+            raise ValueError(
+                f"eval.policy: rule {rule.kind} reads a head that supervision.halting: "
+                f"{trained.kind} does not train; use rule: residual, or policy: all_steps"
             )
         return self
 

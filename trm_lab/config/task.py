@@ -81,7 +81,7 @@ class MultiSudoku(_Grid):
     kind: Literal["sudoku_multi"] = "sudoku_multi"
     size: Literal[4, 6] = 4
     """Rows of the grid; boxes are 2x2 and 2x3."""
-    fewest: int = Field(default=2, ge=1, le=64)
+    fewest: int = Field(default=2, ge=2, le=64)
     """Solutions of a puzzle, at least."""
     most: int = Field(default=8, ge=1, le=64)
     """Solutions of a puzzle, at most."""

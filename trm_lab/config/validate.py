@@ -69,7 +69,24 @@ def _explain(detail: ErrorDetails, kind: type[BaseModel], values: Any, source: S
         case _:
             what = f"{detail['msg'][0].lower()}{detail['msg'][1:]}, not {_show(detail['input'])}"
     dotted = ".".join(str(part) for part in path)
-    return f"{source.place(path)}: {dotted}: {what}" if dotted else f"{source.place(path)}: {what}"
+    place = source.place((*path, *_named(what, kind, path)))
+    return f"{place}: {dotted}: {what}" if dotted else f"{place}: {what}"
+
+
+def _named(what: str, kind: type[BaseModel], path: Path) -> tuple[str, ...]:
+    """Give the setting that the error of several settings starts with, so that its place is shown.
+
+    "train.ema_table: ..." of a recipe is an error at the recipe, and reads as one at train.ema_table.
+    """
+    named: list[str] = []
+    models = [kind]
+    for part in (*(str(p) for p in path), *what.partition(":")[0].partition(" ")[0].split(".")):
+        fields = [m.model_fields[part] for m in models if part in m.model_fields]
+        if not fields:
+            break
+        named.append(part)
+        models = [m for field in fields for m in _models(field.annotation)]
+    return tuple(named[len(path) :])
 
 
 def _installed(owner: type[BaseModel] | None, field: str | int) -> list[str]:

@@ -41,7 +41,8 @@ def roll_out(
     Rollout 0 is plain, as `evaluate` would do it.  With H hypotheses rollout r starts from
     hypothesis r mod H, and the first H are plain.  Noise and restarts are keyed by (seed, tokens of
     the puzzle, rollout, step, latent): they depend neither on the batch size, nor on the order or
-    choice of puzzles, nor on the other rollouts.  `batch` is the number of states run at a time.
+    choice of puzzles, nor on the other rollouts.  `batch` is the number of states run at a time, or
+    all the rollouts of one puzzle where those are more.
     """
     R = setting.rollouts[-1]
     at_once = max(1, batch // R)
@@ -55,6 +56,7 @@ def roll_out(
     return Trials(
         np.array(setting.steps, dtype=np.int32), solved > 0.5, cells, halt, residual,
         same.astype(np.int16), which.astype(np.int16),
+        quiet=min(weights.hypotheses, R) if setting.noise else 0,
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, TypeVar
 
+from trm_lab.config.halting import Oracle, WhenHalted
 from trm_lab.config.presets import expand
 from trm_lab.config.recipe import Recipe
 from trm_lab.config.source import Path as Keys
@@ -133,6 +134,10 @@ def _new_ancestors(path: Keys, known: Collection[Keys], place: P | None) -> dict
 
 def _metric_problem(study: Study, recipe: Recipe, places: Source) -> list[str]:
     """A study's metric must be among what is evaluated, while training and at the end."""
+    policy = recipe.eval.policy
+    if isinstance(policy, WhenHalted) and isinstance(policy.rule, Oracle):
+        place = places.place(("eval", "policy"))
+        return [f"{place}: eval.policy: rule oracle looks at the solution: not a study's metric"]
     wanted = study.metric.steps or recipe.supervision.N_sup
     return [
         f"{places.place(('eval', name))}: eval.{name}: the metric is read after "

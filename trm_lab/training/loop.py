@@ -113,7 +113,7 @@ class _Run:
             "data": None,
             "environment": None,
         }
-        self.solver: dict[str, Any] | None = None
+        self.solver: dict[str, Any] | None = before.get("solver")
         self.beat = 0.0
         self.saved = time.monotonic()
 
