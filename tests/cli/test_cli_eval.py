@@ -36,7 +36,7 @@ def test_a_grid_is_printed_and_saved(run: Path, trm_lab: TrmLab) -> None:
 
 
 def test_json_holds_the_rows_and_what_was_asked(run: Path, trm_lab: TrmLab) -> None:
-    done = trm_lab("eval", run, "--steps", "2", "--rollouts", "1,3", "--restarts", "--set",
+    done = trm_lab("eval", run, "--steps", "2", "--rollouts", "1,3", "--restarts", "--split",
                    "validation", "--limit", 4, "--weights", "raw", "--T", 1, "--json")  # fmt: skip
     found = json.loads(done.out)
     assert [row["rollouts"] for row in found["rows"]] == [1, 3]
@@ -53,7 +53,7 @@ def test_json_holds_the_rows_and_what_was_asked(run: Path, trm_lab: TrmLab) -> N
         (("--rollouts", "4"), "4 rollouts without noise or restarts are all the same"),
         (("--select", "head,voting"), "'voting' is not one of head, residual, vote, oracle"),
         (("--weights", "ema"), "'ema' is not one of last, best, raw"),
-        (("--set", "train"), "'train' is not one of test, validation"),
+        (("--split", "train"), "'train' is not one of test, validation"),
         (("--noise", "-1"), "noise: input should be greater than or equal to 0"),
     ],
 )

@@ -1,5 +1,7 @@
 """Choosing one rollout: small cases by hand, and what holds of all."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -40,6 +42,12 @@ CASE = trials([1.0, 5.0, 2.0, 0.0, 3.0], [0.4, 0.3, 0.2, 0.1, 0.5], [0, 1, 0, 0,
 )  # fmt: skip
 def test_what_each_selector_takes(selector: str, K: int, expected: int) -> None:
     assert choose(selector, CASE, K).tolist() == [[expected]]  # type: ignore[arg-type]
+
+
+def test_the_residual_of_a_rollout_without_noise_is_not_compared_with_noisy_ones() -> None:
+    noisy = replace(trials([0.0] * 4, [0.1, 0.4, 0.2, 0.3], [0] * 4, [False] * 4), quiet=1)
+    assert [choose("residual", noisy, K).item() for K in (1, 2, 3, 4)] == [0, 1, 2, 2]
+    assert choose("residual", replace(noisy, quiet=0), 4).item() == 0
 
 
 def test_numbers_that_are_none_are_never_taken() -> None:

@@ -159,7 +159,7 @@ def evaluate_(
     select: Annotated[
         str, typer.Option(help="How an answer is chosen.")
     ] = "head,residual,vote,oracle",
-    set_: Annotated[str, typer.Option("--set", help="test or validation.")] = "test",
+    split: Annotated[str, typer.Option(help="test or validation.")] = "test",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first puzzles.")] = None,
     weights: Annotated[str, typer.Option(help="last, best or raw.")] = "last",
     n: Annotated[int | None, typer.Option("--n", help="Latent updates per cycle.")] = None,
@@ -175,7 +175,7 @@ def evaluate_(
     evaluate.evaluate(
         run, options | {"seed": seed},
         {"steps": steps, "rollouts": rollouts, "select": select},
-        weights=weights, split=set_, limit=limit, device=device, threads=threads, figure=figure,
+        weights=weights, split=split, limit=limit, device=device, threads=threads, figure=figure,
         json=json,
     )  # fmt: skip
 

@@ -58,6 +58,11 @@ class Rollouts(Setting):
                 raise ValueError(f"{name} must rise, not {list(values)}")
         if len(set(self.select)) < len(self.select):
             raise ValueError(f"select names a selector twice: {list(self.select)}")
+        if self.perturbed and self.rollouts[-1] == 1:
+            raise ValueError(
+                "rollouts: noise and restarts act on the second rollout and those after it; "
+                "give more than 1, as rollouts 1,8"
+            )
         if self.relative and not self.noise:
             raise ValueError("relative noise needs noise above 0")
         return self

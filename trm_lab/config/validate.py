@@ -76,7 +76,7 @@ def _explain(detail: ErrorDetails, kind: type[BaseModel], values: Any, source: S
 def _named(what: str, kind: type[BaseModel], path: Path) -> tuple[str, ...]:
     """Give the setting that the error of several settings starts with, so that its place is shown.
 
-    "train.ema_table: ..." of a recipe is an error at the recipe, and reads as one at train.ema_table.
+    "train.ema_table: ..." is an error of a whole recipe and reads as one at train.ema_table.
     """
     named: list[str] = []
     models = [kind]

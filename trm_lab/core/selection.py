@@ -27,6 +27,8 @@ class Trials:
     """Lowest rollout that gives the same whole answer at that step."""
     solution: Int[np.ndarray, "P R S"]
     """Which of the puzzle's solutions the answer is; -1 where it is none."""
+    quiet: int = 0
+    """Leading rollouts without noise, where the others have it."""
 
 
 def choose(selector: Selector, trials: Trials, K: int) -> Int[np.ndarray, "P S"]:
@@ -37,7 +39,9 @@ def choose(selector: Selector, trials: Trials, K: int) -> Int[np.ndarray, "P S"]
         case "head":
             chosen = halt.argmax(axis=1)
         case "residual":
-            chosen = _finite(-trials.residual[:, :K]).argmax(axis=1)
+            # Noise keeps a residual up, so that a rollout without it would always be taken.
+            first = trials.quiet if trials.quiet < K else 0
+            chosen = first + _finite(-trials.residual[:, first:K]).argmax(axis=1)
         case "vote":
             count = votes(trials.same[:, :K])
             winners = count == count.max(axis=1, keepdims=True)

@@ -11,6 +11,7 @@ import xarray as xr
 import trm_lab
 from trm_lab.accounting import flops
 from trm_lab.config.execution import Execution
+from trm_lab.config.halting import Fixed, Residual
 from trm_lab.config.initial import RandomStart
 from trm_lab.config.recipe import Recipe
 from trm_lab.config.test_time import Rollouts, Subject
@@ -57,6 +58,15 @@ def evaluate_run(
         raise ConfigError(
             f"rollouts: {setting.rollouts[-1]} rollouts without noise or restarts are {same}; "
             "give noise above 0, or restarts"
+        )
+    if setting.restarts and isinstance(recipe.model.initial, RandomStart):
+        raise ConfigError(
+            "restarts: every rollout of this run starts at random already (model.initial: random)"
+        )
+    if "head" in setting.select and isinstance(recipe.supervision.halting, Fixed | Residual):
+        raise ConfigError(
+            f"select: head: the halting head of this run learned nothing (supervision.halting: "
+            f"{recipe.supervision.halting.kind}); give select residual,vote,oracle"
         )
     stored = stored_run(run_dir, subject, execution or Execution(), cache)
     folder, core, found, puzzles = stored.folder, stored.core, stored.weights, stored.puzzles
