@@ -38,7 +38,6 @@ SPACE: dict[str, tuple[Any, ...]] = {
     "supervision.exploration": (0.0, 0.5),
     "supervision.exploration_law": ("uniform", "full", "geometric"),
     "supervision.halt_weight": (0.5, 1.0),
-    "supervision.hypotheses": (1, 2),
     "supervision.curriculum": (
         (),
         ({"until": 0.5, "n": 1, "T": 2, "N_sup": 1},),
