@@ -189,7 +189,7 @@ def diagnose_(
     iterations: Annotated[
         int, typer.Option(min=1, help="Products with the Jacobian per spectral radius.")
     ] = 30,
-    set_: Annotated[str, typer.Option("--set", help="test or validation.")] = "test",
+    split: Annotated[str, typer.Option(help="test or validation.")] = "test",
     limit: Annotated[int, typer.Option(min=1, help="Only the first puzzles.")] = 16,
     weights: Annotated[str, typer.Option(help="last, best or raw.")] = "last",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -198,7 +198,7 @@ def diagnose_(
 ) -> None:
     """Measure what a run's recursion does: residuals, Jacobian, dimension, gradients."""
     diagnose.diagnose(
-        run, steps=steps, iterations=iterations, weights=weights, split=set_, limit=limit,
+        run, steps=steps, iterations=iterations, weights=weights, split=split, limit=limit,
         device=device, threads=threads, json=json,
     )  # fmt: skip
 
