@@ -293,7 +293,7 @@ def test_a_mixer_is_held_to_shapes_and_counts(folder: Path, case: str) -> None:
     )
     with pytest.raises(ConfigError) as error:
         load_recipe("preset: trm_mlp\nmodel: {mixer: mixing:M}\n", "r.yaml")
-    assert str(error.value) == f"r.yaml:1:1: model.mixer: mixing:M: {expected}"
+    assert str(error.value) == f"r.yaml:2:9: model.mixer: mixing:M: {expected}"
 
 
 def test_a_task_is_held_to_what_it_says(folder: Path) -> None:

@@ -48,7 +48,7 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder that holds the results.")] = RUNS,
     workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time.")] = None,
 ) -> None:
-    """Run a small real study from zero to report.html: about ten minutes on two cores."""
+    """Run a small real study from zero to report.html: half an hour of CPU time."""
     raise typer.Exit(studies.demo(out, workers))
 
 

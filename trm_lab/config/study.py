@@ -79,10 +79,10 @@ class Study(Setting):
                 raise ValueError(f"{what} given twice: {', '.join(sorted(twice))}")
         known = set(names)
         for contrast in self.contrasts:
-            _all_known(f"contrast {contrast.name}", {contrast.baseline, *contrast.against}, known)
+            _all_known(f"contrasts: {contrast.name}", {contrast.baseline, *contrast.against}, known)
         for fit in self.fits:
-            _all_known(f"fit {fit.name}", set(fit.variants or ()), known)
-            _all_known(f"fit {fit.name}", {fit.series}, {v.series for v in self.variants})
+            _all_known(f"fits: {fit.name}", set(fit.variants or ()), known)
+            _all_known(f"fits: {fit.name}", {fit.series}, {v.series for v in self.variants})
         return self
 
 

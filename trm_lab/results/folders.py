@@ -90,6 +90,8 @@ class Evaluation:
     """[P, E]."""
     cell_accuracy: FloatArray
     """[E], mean over puzzles."""
+    mean_steps: float
+    """Supervision steps that a puzzle had, mean; files without them gave every puzzle all steps."""
     signature: npt.NDArray[np.uint64]
     """[P]."""
     facts: FloatArray
@@ -268,6 +270,7 @@ def _evaluation(path: Path, damage: list[str]) -> Evaluation | None:
                 step=file["steps"].astype(np.int64),
                 solved=solved,
                 cell_accuracy=cells.mean(axis=0) if len(cells) else cells.sum(axis=0) * np.nan,
+                mean_steps=_mean_steps(file),
                 signature=signature,
                 facts=np.stack([file[name].astype(np.float64) for name in _FACTS]),
             )
@@ -281,3 +284,8 @@ def _evaluation(path: Path, damage: list[str]) -> Evaluation | None:
         damage.append(f"{place}: arrays of {solved.shape} and {cells.shape}, not all {shape}")
         return None
     return evaluation
+
+
+def _mean_steps(file: Any) -> float:
+    halted = file["halting_step"] if "halting_step" in file.files else file["steps"][-1:]
+    return float(halted.mean()) if len(halted) else float("nan")

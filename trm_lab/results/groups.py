@@ -109,7 +109,7 @@ def eval_group(rows: Sequence[Row]) -> xr.Dataset:
     shape = (len(rows), len(WEIGHTS), len(step))
     accuracy, cells = np.full(shape, np.nan), np.full(shape, np.nan)
     solved, puzzles = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
-    update = np.full(shape[:2], np.nan)
+    update, mean_steps = np.full(shape[:2], np.nan), np.full(shape[:2], np.nan)
     averaging = [["" for _ in WEIGHTS] for _ in rows]
     for r, w, e in _evaluations(rows):
         at = np.searchsorted(step, e.step)
@@ -117,7 +117,7 @@ def eval_group(rows: Sequence[Row]) -> xr.Dataset:
         puzzles[r, w, at] = len(e.solved)
         accuracy[r, w, at] = _fraction(e)
         cells[r, w, at] = e.cell_accuracy
-        update[r, w] = e.update
+        update[r, w], mean_steps[r, w] = e.update, e.mean_steps
         averaging[r][w] = e.averaging
     return build(
         "eval",
@@ -130,6 +130,7 @@ def eval_group(rows: Sequence[Row]) -> xr.Dataset:
             "solved_count": solved,
             "puzzles": puzzles,
             "update": update,
+            "mean_steps": mean_steps,
             "averaging": np.array(averaging, dtype=str).reshape(shape[:2]),
         },
     )

@@ -219,7 +219,14 @@ VARIABLES: dict[str, tuple[Variable, ...]] = {
             puzzles | Test puzzles evaluated
             """,
         ),
-        *_many("run weights", "float64", "update | Optimiser update of the evaluated weights"),
+        *_many(
+            "run weights",
+            "float64",
+            """
+            update | Optimiser update of the evaluated weights
+            mean_steps | Mean supervision steps per puzzle; fewer than `step` under `when_halted`
+            """,
+        ),
         *_many("run weights", "text", "averaging | Evaluated weights: ema or raw"),
     ),
     "puzzles": (
