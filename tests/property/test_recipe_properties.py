@@ -44,6 +44,7 @@ from trm_lab.config.source import Source
 
 counts = st.integers(1, 12)
 rates = st.floats(1e-6, 1.0, exclude_max=True)
+DTYPES = st.sampled_from(["float32", "bfloat16", "float64"])
 
 
 @st.composite
@@ -82,6 +83,7 @@ def recipes(draw: Any) -> Recipe:
         optimizer=draw(st.sampled_from(OPTIMIZERS)),
         schedule=draw(st.sampled_from(SCHEDULES)),
         ema=draw(st.none() | rates),
+        dtype="float32" if isinstance(model.gradient, Implicit) else draw(DTYPES),
     )
     steps = draw(st.sets(st.integers(1, 64), min_size=1, max_size=5))
     return Recipe(
