@@ -151,6 +151,7 @@ class Tiny:
         return list(grads)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mixer", [Attention(heads=1), TokenMLP()], ids=name)
 @pytest.mark.parametrize("layout", LAYOUTS, ids=name)
 def test_the_implicit_gradient_is_that_of_a_long_unrolled_program(

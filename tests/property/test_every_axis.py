@@ -126,6 +126,7 @@ def puzzles() -> TaskData:
     return build(TASK)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_recipe_trains_evaluates_and_costs_what_accounting_says(
     seed: int, monkeypatch: pytest.MonkeyPatch
