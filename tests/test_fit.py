@@ -166,9 +166,8 @@ def test_no_points_at_all_are_a_result_too():
         (0.9 - X / 200, "a"),
         (0.8 * (X > 6), "tau"),
         (X / 1e5, "tau"),
-        (np.zeros(len(X)), "c"),
     ],
-    ids=["ceiling one", "flat", "falling", "step", "straight", "nothing solved"],
+    ids=["ceiling one", "flat", "falling", "step", "straight"],
 )
 def test_what_stands_at_a_bound_is_named(y: np.ndarray, named: str):
     found = fit("saturating", X, y, cluster=SEEDS, draws=10)
@@ -176,6 +175,19 @@ def test_what_stands_at_a_bound_is_named(y: np.ndarray, named: str):
     assert named in found.attrs["at_bound"].split(", ")
     assert found.attrs["descriptive"] == 1
     assert 0 <= float(found["estimate"].sel(parameter="c")) <= 1
+
+
+@pytest.mark.parametrize("law", LAWS, ids=lambda law: law.name)
+def test_nothing_is_fitted_to_accuracies_that_are_all_zero(law: Law):
+    found = fit(law, X, np.zeros(len(X)), cluster=SEEDS, draws=10, y_name="puzzle_accuracy")
+    assert found.attrs["status"] == "all_zero"
+    assert found.attrs["note"] == "nothing to fit: every puzzle accuracy is 0"
+    assert (found.attrs["interval"], found.attrs["descriptive"]) == ("none", 1)
+    assert found.sizes["draw"] == 0
+    for name in ("estimate", "lower", "upper", "curve", "fitted"):
+        assert np.isnan(found[name]).all(), name
+    one = np.where(np.arange(len(X)) == 0, 0.001, 0)
+    assert fit(law, X, one, cluster=SEEDS, draws=10).attrs["status"] != "all_zero"
 
 
 def test_weights_are_like_repeated_points():

@@ -11,7 +11,7 @@ from plots.synthetic import CONTRASTS, DEMO, Arm, fit_dataset, study_tree
 from trm_lab.plots import style
 from trm_lab.plots.tables import at_compute
 from trm_lab.report import answer, build
-from trm_lab.report.tables import interval, number, signed
+from trm_lab.report.tables import fits, interval, number, signed
 from trm_lab.results.files import write_netcdf
 from trm_lab.stats import mean_interval, paired_difference
 
@@ -239,7 +239,7 @@ def test_the_contrasts_say_what_differs(html):
 
 
 def test_fits_are_listed_with_status_and_the_stale_one_is_not_drawn(html):
-    assert "ceiling = 0.9 [0.8, 1]; scale = 9 [7.5, 11]" in html
+    assert "ceiling = 0.900 [0.800, 1.000]; scale = 9.000 [7.500, 11.0]" in html
     assert "converged, descriptive; fewer than 8 distinct cells" in html
     assert "converged, stale: made from other data, descriptive" in html
     assert html.count("Line, TRM: saturating law") == 1
@@ -367,6 +367,38 @@ def test_nothing_completed_is_said():
     said = answer(study_tree(waiting))
     assert said[0] == "No run has completed: there is no answer yet."
     assert len(said) == 2
+
+
+def zeros(arms=DEMO):
+    return [replace(arm, accuracy=(0.0, 0.0, 0.0)) for arm in arms]
+
+
+def test_nothing_is_concluded_from_accuracies_that_are_all_zero():
+    assert answer(study_tree(zeros())) == [
+        "After 600 updates, every puzzle accuracy is 0: nothing was learned yet, so nothing is "
+        "compared.",
+        "All 21 planned runs completed.",
+    ]
+
+
+def test_a_series_without_a_solved_puzzle_is_not_judged():
+    said = answer(study_tree([*DEMO[:3], *zeros(DEMO[3:])]))
+    assert "After 600 updates, every puzzle accuracy of HRM is 0, so nothing is said." in said
+    assert not any("accuracy of HRM:" in text for text in said)
+    both = answer(study_tree([*DEMO[:2], *zeros(DEMO[2:])]))
+    assert sentence(both, "HRM against TRM") == (
+        "HRM against TRM: HRM (2,2) at depth 12 stands with TRM (2,2) at depth 12 at 0.0 % after "
+        "600 updates (nothing was learned), and with it at 0.0 % at equal compute (3.6 TFLOP of "
+        "training) (nothing was learned)."
+    )
+
+
+def test_a_law_that_was_not_fitted_has_no_numbers_in_the_table():
+    nothing = fit_dataset(status="all_zero").map(lambda v: v * np.nan)
+    nothing.attrs |= fit_dataset().attrs | {"status": "all_zero", "interval": "none", "note": ""}
+    (row,) = fits(study_tree(), [nothing]).rows
+    assert row[3:5] == ["–", "none"]
+    assert row[6] == "all zero, descriptive"
 
 
 def test_a_budget_that_was_not_measured_is_said():

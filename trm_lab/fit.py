@@ -7,7 +7,8 @@ cluster are not independent.  Percentile intervals from few clusters are too nar
 Status: `converged`; `at_bound` (a parameter stands at its bound or at the edge of what these x can
 tell); `not_converged` (independent starts do not agree); `not_identified` (no more distinct x than
 parameters, so no degree of freedom and no interval; estimates only where the curve through the
-means is unique); `too_few_points` (fewer than two distinct x).
+means is unique); `too_few_points` (fewer than two distinct x); `all_zero` (every y is 0: nothing was
+learned, so nothing is fitted).
 """
 
 import difflib
@@ -64,9 +65,9 @@ def fit(
     _check(law, x, y, given, labels)
     clusters, member = np.unique(labels, return_inverse=True)
     distinct, size = len(np.unique(x)), len(law.names)
-    if distinct < 2 or distinct < size:
-        status = "too_few_points" if distinct < 2 else "not_identified"
-        found = Found(status, np.full(size, np.nan), np.zeros((0, size)))
+    hopeless = _hopeless(y, distinct, size)
+    if hopeless:
+        found = Found(hopeless, np.full(size, np.nan), np.zeros((0, size)))
     else:
         found = search(Problem(law, x, y), given, member, len(clusters), draws, seed)
     interval = bool(len(found.draws))
@@ -104,7 +105,7 @@ def fit(
         "starts": found.starts,
         "condition_number": found.condition,
         "descriptive": int(few or found.status != "converged"),
-        "note": _note(found, len(clusters), cluster_name, distinct, size, len(usable)),
+        "note": _note(found, y_name, len(clusters), cluster_name, distinct, size, len(usable)),
         "data_hash": "",
         "trm_lab_version": trm_lab.__version__,
     }
@@ -135,9 +136,22 @@ def fit(
     )
 
 
-def _note(found: Found, clusters: int, cluster: str, distinct: int, size: int, usable: int) -> str:
+def _hopeless(y: FloatArray, distinct: int, size: int) -> str:
+    """Give the status of points that no law can be fitted to; empty if one can."""
+    if y.size and not y.any():
+        return "all_zero"
+    if distinct < 2:
+        return "too_few_points"
+    return "not_identified" if distinct < size else ""
+
+
+def _note(
+    found: Found, y_name: str, clusters: int, cluster: str, distinct: int, size: int, usable: int
+) -> str:
     notes = []
-    if found.status in ("too_few_points", "not_identified"):
+    if found.status == "all_zero":
+        notes.append(f"nothing to fit: every {y_name.replace('_', ' ')} is 0")
+    elif found.status in ("too_few_points", "not_identified"):
         notes.append(f"{distinct} distinct x for {size} parameters: no interval")
     elif clusters < 2:
         notes.append(f"{clusters} cluster ({cluster}): no interval")

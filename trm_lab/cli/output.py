@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from trm_lab.formatting import short
 from trm_lab.runs import finite
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
@@ -46,7 +47,7 @@ def say(text: str) -> None:
 def engineering(value: float) -> str:
     """Write a large number with its prefix: 3.06e9 is 3.06 G."""
     for prefix, size in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if abs(value) >= size:
+        if abs(value) >= 0.9995 * size:
             return f"{value / size:.3g} {prefix}"
     return f"{value:.3g}"
 
@@ -61,4 +62,4 @@ def duration(seconds: float) -> str:
 def _text(value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return short(value) if isinstance(value, float) else str(value)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from trm_lab.cli import output
 from trm_lab.errors import ConfigError
+from trm_lab.formatting import between
 from trm_lab.runs import State
 
 if TYPE_CHECKING:
@@ -164,19 +165,21 @@ def fit(study: Path, on: Path | None, settings: list[str], runs: Path, json: boo
     if not fits:
         output.say(f"{root}: the study asks for no fit")
     for made in fits:
+        attrs = made.attrs
+        ends = zip(made["lower"].values, made["upper"].values, strict=True)
         rows = [
             {
                 "parameter": str(name),
                 "estimate": float(made["estimate"].sel(parameter=name)),
-                "lower": float(made["lower"].sel(parameter=name)),
-                "upper": float(made["upper"].sel(parameter=name)),
+                f"{attrs['level']:.0%} interval": between(lower, upper),
             }
-            for name in made["parameter"].values
+            for name, (lower, upper) in zip(made["parameter"].values, ends, strict=True)
         ]
-        attrs = made.attrs
         output.table(f"{attrs['name']}: {attrs['formula']}", rows)
         size = f"{attrs['n_points']} runs in {attrs['n_clusters']} clusters ({attrs['cluster']})"
-        about = [attrs["status"], size, attrs["interval"]] + ["descriptive"] * attrs["descriptive"]
+        interval = "no interval" if attrs["interval"] == "none" else attrs["interval"]
+        about = [attrs["status"].replace("_", " "), size, interval]
+        about += ["descriptive"] * attrs["descriptive"]
         output.say(f"{attrs['name']}: {'; '.join(about)}")
         if attrs.get("note"):
             output.say(f"  {attrs['note']}")

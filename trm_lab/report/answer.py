@@ -17,12 +17,17 @@ SMALL = 0.0005
 def answer(tree: xr.DataTree) -> list[str]:
     """Say what the study found: depth, then each contrast, then what is missing.
 
-    Every direction is read from the data; nothing is said about a cell without a completed seed.
+    Every direction is read from the data; nothing is said about a cell without a completed seed,
+    nor about accuracies that are all 0.
     """
     runs = run_table(tree)
     cells = cell_table(tree, runs)
     if not (cells["updates_n"] > 0).any():
         return ["No run has completed: there is no answer yet.", *_missing(cells)]
+    if not runs[["at_updates", "at_compute"]].fillna(0).to_numpy().any():
+        name = title(metric(tree)).lower()
+        nothing = f"every {name} is 0: nothing was learned yet, so nothing is compared."
+        return [f"{_opening(runs, 'updates')}, {nothing}", *_missing(cells)]
     said = []
     for _, line in cells.groupby(["series", "factors"], sort=False):
         said += _depth(tree, runs, line)
@@ -44,6 +49,11 @@ def _depth(tree: xr.DataTree, runs: pd.DataFrame, cells: pd.DataFrame) -> list[s
         row = compare(runs, first["cell"], last["cell"], at)
         if not row["n"]:
             said += [_unmeasured(runs, at, first, last)] * (at == "compute")
+            continue
+        if not cells[f"{at}_mean"].any():
+            said.append(
+                f"{_opening(runs, at)}, every {name} of {first['series']} is 0, so nothing is said."
+            )
             continue
         verb = _word(row["difference"], "raised", "lowered", "left unchanged")
         others = _beside_recursion(tree, first["cell"], last["cell"])
@@ -104,6 +114,8 @@ _BOTH: tuple[At, ...] = ("updates", "compute")
 
 def _stands(tree: xr.DataTree, runs: pd.DataFrame, at: At, row: dict[str, float]) -> str:
     factor, _, unit = scale(metric(tree))
+    if row["old"] == row["new"] == 0:
+        return f"with # at {_value(tree, 0.0)} {captions.held(runs, at)} (nothing was learned)"
     size = f"{abs(row['difference']) * factor:.1f} {unit} "
     where = _word(row["difference"], f"{size}above #", f"{size}below #", "level with #")
     return f"{where} {captions.held(runs, at)} ({_interval(tree, row)})"

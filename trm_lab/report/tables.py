@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
+from trm_lab.formatting import between, short
 from trm_lab.plots import captions
 from trm_lab.plots.contrasts import contrast_table
 from trm_lab.plots.tables import At, cell_table, metric, plan, run_table, scale, title
@@ -154,16 +155,19 @@ def fits(tree: xr.DataTree, found: Sequence[xr.Dataset]) -> Table:
         ]
         data += values
         parameters = "; ".join(
-            f"{v['parameter']} = {v['estimate']:.4g} [{v['lower']:.4g}, {v['upper']:.4g}]"
+            f"{v['parameter']} = {short(v['estimate'])} {between(v['lower'], v['upper'])}"
             for v in values
+            if math.isfinite(v["estimate"])
         )
         rows.append(
             [
                 label,
                 f"{a.get('law')}: {a.get('formula')}",
                 f"{a.get('y_name')} by {a.get('x_name')}",
-                parameters.replace("-", "\N{MINUS SIGN}"),
-                f"{100 * float(a.get('level', 0.95)):g} % {a.get('interval')}",
+                parameters.replace("-", "\N{MINUS SIGN}") or "–",
+                "none"
+                if a.get("interval") == "none"
+                else f"{100 * float(a.get('level', 0.95)):g} % {a.get('interval')}",
                 f"{a.get('n_points')} / {a.get('n_clusters')}",
                 state,
             ]
