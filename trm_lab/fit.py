@@ -7,8 +7,8 @@ cluster are not independent.  Percentile intervals from few clusters are too nar
 Status: `converged`; `at_bound` (a parameter stands at its bound or at the edge of what these x can
 tell); `not_converged` (independent starts do not agree); `not_identified` (no more distinct x than
 parameters, so no degree of freedom and no interval; estimates only where the curve through the
-means is unique); `too_few_points` (fewer than two distinct x); `all_zero` (every y is 0: nothing was
-learned, so nothing is fitted).
+means is unique); `too_few_points` (fewer than two distinct x); `all_zero` (every y is 0: nothing
+was learned, so nothing is fitted).
 """
 
 import difflib

@@ -139,7 +139,7 @@ def fits(tree: xr.DataTree, found: Sequence[xr.Dataset]) -> Table:
         state += ", stale: made from other data" * int(a.get("stale", 0))
         state += ", descriptive" * int(a.get("descriptive", 0))
         state += f"; {a['note']}" if a.get("note") else ""
-        values = [
+        values: list[dict[str, Any]] = [
             {
                 "fit": a.get("name"),
                 "law": a.get("law"),
