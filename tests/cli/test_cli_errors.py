@@ -204,8 +204,19 @@ def test_bad_input_of_a_single_training_is_refused(folder: Path, trm_lab: TrmLab
     )
     (folder / "recipe.yaml").write_text("preset: trm_mlp\n")
     assert refused(trm_lab, "train", "recipe.yaml", "--out", "x", "--device", "gpu") == (
-        "error: train: device: 'gpu' is not one of auto, cpu, cuda; did you mean cpu?\n"
+        "error: --device gpu: device: 'gpu' is not one of auto, cpu, cuda; did you mean cpu?\n"
     )
+    assert refused(trm_lab, "train", "recipe.yaml", "--out", "x", "--checkpointing", "updates") == (
+        "error: --checkpointing updates: checkpointing: 'updates' is not one of update, cycle; did "
+        "you mean update?\n"
+    )
+    assert refused(trm_lab, "train", "recipe.yaml", "--out", "x", "--set", "model.TT=2") == (
+        "error: --set model.TT=2: model.TT: unknown setting; did you mean T?\n"
+    )
+    assert refused(trm_lab, "train", "recipe.yaml", "--out", "x", "--set", "train.updates=9") == (
+        "error: --set train.updates=9: train: schedule.warmup 2000 leaves nothing of 9 updates\n"
+    )
+    assert not (folder / "x").exists()
     told = refused(trm_lab, "train", "tiny.yaml", "--out", "x")
     assert "tiny.yaml:1:1: task: is required\n" in told
     assert "Missing option '--out'" in refused(trm_lab, "train", "recipe.yaml")

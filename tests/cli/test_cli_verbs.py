@@ -24,6 +24,7 @@ from trm_lab.tasks.build import BUNDLED
 from trm_lab.tasks.describe import describe
 from trm_lab.tasks.sudoku_csv import read
 from trm_lab.training import train
+from trm_lab.training.session import Session
 
 DONE = r"completed, best validation accuracy 0\.\d{3}, \d+ s of training"
 
@@ -278,6 +279,40 @@ def test_a_recipe_is_trained_by_hand(folder: Path, trm_lab: TrmLab):
     assert lines[-1] == "x: completed"
     assert trm_lab("train", "recipe.yaml", "--out", "x") == Done(0, "x: completed\n", "")
     assert json.loads((folder / "x" / "status.json").read_text())["attempt"] == 1
+
+
+def test_settings_are_laid_over_a_recipe_trained_by_hand(folder: Path, trm_lab: TrmLab):
+    settings = ("--set", "model.T=2", "--set", "train.updates=2")
+    assert trm_lab("train", "recipe.yaml", "--out", "x", *settings).code == 0
+    trained = RunFolder(folder / "x").recipe()
+    assert trained == load_recipe(recipe(("T: 1", "T: 2"), ("updates: 4", "updates: 2")), "r")
+    assert trained.id != load_recipe(recipe(), "r").id
+
+
+def test_a_recipe_trained_with_less_memory_gives_the_same(folder: Path, trm_lab: TrmLab):
+    whole = ("--set", "model.gradient=whole_program", "--threads", "1")
+    for out, more in (("x", ()), ("y", ("--checkpointing", "update"))):
+        assert trm_lab("train", "recipe.yaml", "--out", out, *whole, *more).code == 0
+    one, other = ((folder / out / "weights.safetensors").read_bytes() for out in ("x", "y"))
+    assert one == other
+    losses = [[r.get("loss") for r in RunFolder(folder / out).records()] for out in ("x", "y")]
+    assert losses[0] == losses[1]
+
+
+def test_activation_checkpointing_reaches_the_session(
+    folder: Path, trm_lab: TrmLab, monkeypatch: pytest.MonkeyPatch
+):
+    seen = []
+    fresh = Session.fresh
+
+    def spy(*arguments: Any) -> Session:
+        seen.append(arguments[-1])
+        return fresh(*arguments)
+
+    monkeypatch.setattr(Session, "fresh", spy)
+    for more in ((), ("--checkpointing", "cycle")):
+        assert trm_lab("train", "recipe.yaml", "--out", f"x{len(more)}", *more).code == 0
+    assert seen == [None, "cycle"]
 
 
 def test_a_training_that_was_cut_off_goes_on(folder: Path, trm_lab: TrmLab):

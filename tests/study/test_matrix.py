@@ -5,11 +5,12 @@ import pytest
 
 from tests.study.tiny import DEEP, SHALLOW, study
 from trm_lab.config.blocks import Attention
+from trm_lab.config.changes import Change
 from trm_lab.config.execution import Execution, Local, Sweep
 from trm_lab.config.gradient import LastUpdates, WholeProgram
 from trm_lab.config.halting import Confidence, Fixed
 from trm_lab.config.source import parse_yaml
-from trm_lab.config.supervision import Stablemax
+from trm_lab.config.supervision import Softmax, Stablemax
 from trm_lab.config.training import AdamATan2, AdamW
 from trm_lab.errors import ConfigError
 from trm_lab.study.matrix import Matrix, expand_study
@@ -60,7 +61,7 @@ def test_a_change_wins_over_variant_and_factor():
     made = matrix(
         variant("model.n: 3, model.layers: 3"),
         factors("  model.T: [2]\n"),
-        changes=((("model", "layers"), 2, "here"),),
+        changes=(Change(("model", "layers"), 2, "here"),),
     )
     model = made.cells[1].recipe.model
     assert (model.n, model.T, model.layers) == (3, 2, 2)
@@ -218,11 +219,11 @@ def test_an_error_of_a_factor_is_named_at_its_place():
 
 
 def test_an_error_of_an_argument_is_named_by_the_argument():
-    change = (("model", "TT"), 2, "--set model.TT=2")
+    change = Change(("model", "TT"), 2, "--set model.TT=2")
     assert refusal(changes=(change,)) == (
         "--set model.TT=2: model.TT: unknown setting; did you mean T?"
     )
-    change = (("modle", "T"), 2, "--set modle.T=2")
+    change = Change(("modle", "T"), 2, "--set modle.T=2")
     assert refusal(changes=(change,)) == (
         "--set modle.T=2: modle: unknown setting; did you mean model?"
     )
@@ -232,6 +233,101 @@ def test_an_error_of_an_argument_is_named_by_the_argument():
         "--set model.width=17: model.width: input should be a multiple of 2, not 17",
         "--set train.updates=many: train.updates: input should be a valid integer, not 'many'",
     ]
+
+
+@pytest.mark.parametrize(
+    ("argument", "text"),
+    [
+        # The file's own place of what the argument replaces would mislead.
+        (
+            "eval.steps=[0]",
+            "--set eval.steps=[0]: eval.steps.0: input should be greater than or equal to 1, not 0",
+        ),
+        (
+            "train.optimizer={kind: adamw, lr: -1.0}",
+            "--set train.optimizer={kind: adamw, lr: -1.0}: train.optimizer.lr: input should be "
+            "greater than 0, not -1.0",
+        ),
+        (
+            "supervision.loss=softmx",
+            "--set supervision.loss=softmx: supervision.loss: no such kind 'softmx'; did you mean "
+            "softmax?",
+        ),
+        # Two settings that do not go together: the argument's, and where the other one stands.
+        (
+            "train.updates=1",
+            "--set train.updates=1: tiny.yaml:13:32: train: schedule.warmup 1 leaves nothing of 1 "
+            "updates",
+        ),
+        (
+            "metric.steps=4",
+            "--set metric.steps=4: metric: unknown setting; did you mean train?",
+        ),
+    ],
+)
+def test_an_error_of_an_arguments_value_shows_the_argument(argument: str, text: str):
+    with pytest.raises(ConfigError) as caught:
+        make_plan(study(), settings=(argument,))
+    assert str(caught.value) == text
+
+
+def test_an_error_that_was_there_before_keeps_its_place_beside_an_argument():
+    with pytest.raises(ConfigError) as caught:
+        make_plan(study(("batch: 8", "batch: 0")), settings=("model.T=2", "train.ema=2.0"))
+    assert str(caught.value).splitlines() == [
+        "tiny.yaml:11:5: train.batch: input should be greater than or equal to 1, not 0",
+        "--set train.ema=2.0: train.ema: input should be less than 1, not 2.0",
+    ]
+
+
+@pytest.mark.parametrize("argument", ["model.T=3", "model={T: 3}"])
+def test_an_argument_over_a_factor_says_that_it_is_one(argument: str):
+    with pytest.raises(ConfigError) as caught:
+        make_plan(study(factors("  model.T: [1, 2]\n")), settings=(argument,))
+    assert str(caught.value) == (
+        f"--set {argument}: model.T is a factor of the study with the values 1, 2, and all cells "
+        "would get one; change it under factors: in tiny.yaml, or leave this out and run one cell "
+        "with --only"
+    )
+
+
+def test_a_sweep_over_a_factor_says_that_it_is_one():
+    with pytest.raises(ConfigError, match=r"^sweep small: train.updates is a factor of the study"):
+        make_plan(
+            study(factors("  train.updates: [2, 4]\n")),
+            sweep=Sweep(name="small", set={"train.updates": 2}),
+        )
+
+
+def test_an_argument_inside_a_factors_value_may_leave_cells_apart():
+    made = make_plan(
+        study(factors("  supervision.loss: [{kind: softmax}, {kind: stablemax}]\n")),
+        settings=("supervision.loss.dtype=float64",),
+    )
+    losses = [cell.recipe.supervision.loss for cell in made.matrix.cells[:2]]
+    assert losses == [Softmax(dtype="float64"), Stablemax(dtype="float64")]
+
+
+@pytest.mark.parametrize(
+    ("replacement", "argument", "names"),
+    [
+        (("", ""), "model.n=1", "'shallow' and 'deep'"),
+        (
+            factors("  model.gradient: [{kind: last_updates, k: 1}, {kind: last_updates, k: 2}]\n"),
+            "model.gradient.k=3",
+            "'shallow, model.gradient=last_updates' and 'shallow, model.gradient=last_updates'",
+        ),
+    ],
+)
+def test_an_argument_that_makes_two_cells_one_is_named(
+    replacement: tuple[str, str], argument: str, names: str
+):
+    with pytest.raises(ConfigError) as caught:
+        make_plan(study(*[replacement] * bool(replacement[0])), settings=(argument,))
+    assert str(caught.value) == (
+        f"--set {argument}: variants {names} become the same recipe: it overrides what tells them "
+        "apart; leave it out, or change the variants in tiny.yaml"
+    )
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ On = Annotated[Path | None, typer.Option("--on", help="How to run: sweeps/<plan>
 Set = Annotated[
     list[str] | None, typer.Option("--set", help="A recipe setting for every cell: model.T=3.")
 ]
+SetOne = Annotated[list[str] | None, typer.Option("--set", help="A recipe setting: model.T=3.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds the studies' results.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RUNS = Path("runs")
@@ -143,9 +144,14 @@ def train(
     out: Annotated[Path, typer.Option(help="The run folder.")],
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    set_: SetOne = None,
+    checkpointing: Annotated[
+        str | None,
+        typer.Option(help="update or cycle: compute activations again instead of keeping them."),
+    ] = None,
 ) -> None:
     """Train one recipe by hand; again resumes."""
-    raise typer.Exit(studies.train(recipe, out, device, threads))
+    raise typer.Exit(studies.train(recipe, out, set_ or [], device, threads, checkpointing))
 
 
 @app.command("eval")

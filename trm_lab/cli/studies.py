@@ -192,17 +192,27 @@ def report(study: Path, on: Path | None, settings: list[str], runs: Path) -> Non
     output.say(f"report: {build(_root(study, on, settings, runs))}")
 
 
-def train(recipe: Path, out: Path, device: str, threads: int | None) -> int:
+def train(
+    recipe: Path,
+    out: Path,
+    settings: list[str],
+    device: str,
+    threads: int | None,
+    checkpointing: str | None,
+) -> int:
     """Train one recipe in this process; 1 if it diverged."""
+    from trm_lab.config.changes import arguments
     from trm_lab.config.execution import Execution
     from trm_lab.config.presets import recipe_from
+    from trm_lab.config.source import Path as Keys
     from trm_lab.config.source import Source, read_yaml
     from trm_lab.config.validate import validate as check
     from trm_lab.training import train as train_recipe
 
-    chosen = recipe_from(read_yaml(recipe))
-    options = {"device": device} | ({"threads": threads} if threads else {})
-    execution = check(Execution, Source(options, "train"))
+    chosen = recipe_from(read_yaml(recipe), arguments(settings))
+    options = {"device": device, "threads": threads, "checkpointing": checkpointing}
+    places: dict[Keys, str] = {(name,): f"--{name} {value}" for name, value in options.items()}
+    execution = check(Execution, Source(options, "train", arguments=places))
 
     def show(record: dict[str, Any]) -> None:
         if record["kind"] == "evaluation":

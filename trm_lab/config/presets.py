@@ -5,6 +5,7 @@
 
 from typing import Any
 
+from trm_lab.config.changes import Change, blamed, lay
 from trm_lab.config.configurations import PRESETS as PRESETS
 from trm_lab.config.recipe import Recipe
 from trm_lab.config.source import Source, merge, parse_yaml
@@ -26,13 +27,29 @@ def preset(name: str, **changes: Any) -> Recipe:
     return recipe_from(source)
 
 
-def recipe_from(source: Source) -> Recipe:
+def recipe_from(source: Source, changes: tuple[Change, ...] = ()) -> Recipe:
     """Validate a mapping of recipe settings, laid over the preset it may name.
+
+    `changes` are laid over it.
 
     Raises:
         ConfigError: every error, at its place.
     """
-    return validate(Recipe, source, expand(source))
+    data = expand(source)
+    try:
+        return validate(Recipe, lay(data, source, changes))
+    except ConfigError as error:
+        lines = str(error).split("\n")
+    before = _errors(source, data) if changes else lines
+    raise ConfigError("\n".join(blamed(line, before, changes) for line in lines))
+
+
+def _errors(source: Source, data: dict[str, Any]) -> list[str]:
+    try:
+        validate(Recipe, source, data)
+    except ConfigError as error:
+        return str(error).split("\n")
+    return []
 
 
 def expand(source: Source) -> dict[str, Any]:

@@ -4,21 +4,19 @@ The matrix is enumerated here, not sampled.  Torch-free.
 """
 
 import re
-from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, TypeVar
+from operator import eq
+from typing import Any
 
+from trm_lab.config.changes import Change, blamed, lay, nest, new_ancestors
 from trm_lab.config.halting import Oracle, WhenHalted
 from trm_lab.config.presets import expand
 from trm_lab.config.recipe import Recipe
-from trm_lab.config.source import Path as Keys
 from trm_lab.config.source import Source, merge
 from trm_lab.config.study import Study
 from trm_lab.config.validate import validate
 from trm_lab.errors import ConfigError
-
-P = TypeVar("P")
 
 
 @dataclass(frozen=True)
@@ -47,26 +45,39 @@ class Matrix:
     """The study file, verbatim."""
 
 
-def expand_study(source: Source, changes: tuple[tuple[Keys, Any, str], ...] = ()) -> Matrix:
+def expand_study(source: Source, changes: tuple[Change, ...] = ()) -> Matrix:
     """Validate a study and all its cells.
 
-    `changes` are recipe settings laid over every cell, each with the place it was written.
+    `changes` are recipe settings laid over every cell.
 
     Raises:
         ConfigError: every error of the study and of its cells.
     """
     study = validate(Study, source)
     _refuse_overlaps(study, source)
+    _refuse_factors(study, source, changes)
+    cells, problems = _cells(study, source, changes)
+    if problems:
+        before = _cells(study, source, ())[1] if changes else problems
+        raise ConfigError("\n".join(blamed(line, before, changes) for line in problems))
+    _refuse_twins(cells, source, changes)
+    return Matrix(study, cells, source.text)
+
+
+def _cells(
+    study: Study, source: Source, changes: tuple[Change, ...]
+) -> tuple[tuple[Cell, ...], list[str]]:
+    """Give the cells, and a line for every error."""
     cells: list[Cell] = []
     problems: list[str] = []
     for index, variant in enumerate(study.variants):
         for values in product(*study.factors.values()):
             factors = dict(zip(study.factors, values, strict=True))
             try:
-                data, places = _recipe(source, index, factors, changes)
-                recipe = validate(Recipe, places, data)
+                places = _recipe(source, index, factors, changes)
+                recipe = validate(Recipe, places)
             except ConfigError as error:
-                problems.append(str(error))
+                problems += str(error).split("\n")
                 continue
             problems += _metric_problem(study, recipe, places)
             label = ", ".join([variant.name, *(f"{k}={_plain(v)}" for k, v in factors.items())])
@@ -74,11 +85,7 @@ def expand_study(source: Source, changes: tuple[tuple[Keys, Any, str], ...] = ()
             cells.append(
                 Cell(_slug(label, recipe), label, variant.series, recipe, variant.name, shown)
             )
-    if problems:
-        lines = [line for problem in problems for line in problem.split("\n")]
-        raise ConfigError("\n".join(dict.fromkeys(lines)))
-    _refuse_twins(cells, source)
-    return Matrix(study, tuple(cells), source.text)
+    return tuple(cells), list(dict.fromkeys(problems))
 
 
 def _refuse_overlaps(study: Study, source: Source) -> None:
@@ -95,17 +102,27 @@ def _refuse_overlaps(study: Study, source: Source) -> None:
         raise ConfigError("\n".join(problems))
 
 
+def _refuse_factors(study: Study, source: Source, changes: tuple[Change, ...]) -> None:
+    """A change that says what a factor says would make all its values one."""
+    problems = [
+        f"{change.place}: {key} is a factor of the study with the values "
+        f"{', '.join(map(_plain, values))}, and all cells would get one; change it under factors: "
+        f"in {source.name}, or leave this out and run one cell with --only"
+        for change in changes
+        for key, values in study.factors.items()
+        if change.overrides(tuple(key.split(".")))
+    ]
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
 def _recipe(
-    source: Source,
-    index: int,
-    factors: dict[str, Any],
-    changes: tuple[tuple[Keys, Any, str], ...],
-) -> tuple[dict[str, Any], Source]:
-    """Lay variant, factors and changes over the base; also say where each part was written."""
+    source: Source, index: int, factors: dict[str, Any], changes: tuple[Change, ...]
+) -> Source:
+    """Lay variant, factors and changes over the base; every part has the place it was written."""
     base = source.below("base")
     data = expand(base)
     places = dict(base.places)
-    arguments: dict[Keys, str] = {}
     written = [
         (tuple(key.split(".")), value, source.below("variants", index, "set", key))
         for key, value in (source.data["variants"][index].get("set") or {}).items()
@@ -115,21 +132,10 @@ def _recipe(
         for key, value in factors.items()
     ]
     for path, value, origin in written:
-        data = merge(data, _nest(path, value))
-        places |= _new_ancestors(path, places, origin.places.get(()))
+        data = merge(data, nest(path, value))
+        places |= new_ancestors(path, places, origin.places.get(()))
         places |= {(*path, *inner): at for inner, at in origin.places.items()}
-    for path, value, place in changes:
-        data = merge(data, _nest(path, value))
-        arguments |= _new_ancestors(path, {**places, **arguments}, place)
-        arguments[path] = place
-    return data, Source(data, source.name, places, arguments)
-
-
-def _new_ancestors(path: Keys, known: Collection[Keys], place: P | None) -> dict[Keys, P]:
-    """Place the leading parts of a dotted name that nothing wrote before: one may be misspelt."""
-    if place is None:
-        return {}
-    return {path[:end]: place for end in range(1, len(path)) if path[:end] not in known}
+    return lay(data, Source(data, source.name, places), changes)
 
 
 def _metric_problem(study: Study, recipe: Recipe, places: Source) -> list[str]:
@@ -150,12 +156,6 @@ def _metric_problem(study: Study, recipe: Recipe, places: Source) -> list[str]:
     ]
 
 
-def _nest(path: Keys, value: Any) -> Any:
-    for key in reversed(path):
-        value = {key: value}
-    return value
-
-
 def _plain(value: Any) -> str:
     return str(value.get("kind", value)) if isinstance(value, dict) else str(value)
 
@@ -165,12 +165,21 @@ def _slug(label: str, recipe: Recipe) -> str:
     return f"{words[:60].strip('-')}-{recipe.id[:8]}"
 
 
-def _refuse_twins(cells: list[Cell], source: Source) -> None:
-    seen: dict[str, str] = {}
+def _refuse_twins(cells: tuple[Cell, ...], source: Source, changes: tuple[Change, ...]) -> None:
+    seen: dict[str, Cell] = {}
     for cell in cells:
-        if cell.recipe.id in seen:
+        twin = seen.setdefault(cell.recipe.id, cell)
+        if twin is cell:
+            continue
+        what = f"variants {twin.variant!r} and {cell.variant!r}"
+        variants = [v for v in source.data["variants"] if v["name"] in (twin.arm, cell.arm)]
+        told = [tuple(k.split(".")) for v in variants for k in v.get("set") or {}]
+        told += [tuple(key.split(".")) for key, _ in cell.factors]
+        guilty = [c for c in changes if any(all(map(eq, c.path, path)) for path in told)]
+        if guilty:
+            places = ", ".join(dict.fromkeys(change.place for change in guilty))
             raise ConfigError(
-                f"{source.place(('variants',))}: variants {seen[cell.recipe.id]!r} and "
-                f"{cell.variant!r} are the same recipe"
+                f"{places}: {what} become the same recipe: it overrides what tells them apart; "
+                f"leave it out, or change the variants in {source.name}"
             )
-        seen[cell.recipe.id] = cell.variant
+        raise ConfigError(f"{source.place(('variants',))}: {what} are the same recipe")

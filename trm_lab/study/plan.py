@@ -12,10 +12,10 @@ import yaml
 
 from trm_lab.accounting import Account, account
 from trm_lab.atomic import write_text
+from trm_lab.config.changes import Change, arguments
 from trm_lab.config.execution import Execution, Sweep
 from trm_lab.config.recipe import Recipe
-from trm_lab.config.source import Path as Keys
-from trm_lab.config.source import Source, parse_setting, read_yaml
+from trm_lab.config.source import Source, read_yaml
 from trm_lab.config.study import FitSpec
 from trm_lab.config.validate import validate
 from trm_lab.runs import Labels, RunFolder, State
@@ -180,11 +180,11 @@ def make_plan(
             chosen = sweep or DEFAULT_SWEEP
             place = Source({}, f"sweep {chosen.name}").place
             text = yaml.safe_dump(chosen.model_dump(mode="json"), sort_keys=False)
-    changes: list[tuple[Keys, Any, str]] = [
-        (tuple(key.split(".")), value, place(("set", key))) for key, value in chosen.set.items()
-    ]
-    changes += [(*parse_setting(setting), f"--set {setting}") for setting in settings]
-    matrix = expand_study(study, tuple(changes))
+    changes = tuple(
+        Change(tuple(key.split(".")), value, place(("set", key)))
+        for key, value in chosen.set.items()
+    )
+    matrix = expand_study(study, changes + arguments(settings))
     name = matrix.study.name + (f"-{chosen.name}" if chosen.set else "")
     if settings:
         digest = hashlib.sha256("\n".join(sorted(settings)).encode()).hexdigest()
