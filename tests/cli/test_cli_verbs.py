@@ -157,12 +157,53 @@ def test_a_plan_names_confounds(folder: Path, trm_lab: TrmLab):
     )
 
 
+def test_a_plan_names_cells_that_are_the_same_computation(folder: Path, trm_lab: TrmLab):
+    base, deep = "n: 1,\n          T: 1}", "set: {model.n: 2}"
+    (folder / "tiny.yaml").write_text(
+        written(
+            (base, "n: 1, T: 2, gradient: {kind: last_cycles, c: 5}}"),
+            (deep, "set: {model.gradient: whole_program}"),
+        )
+    )
+    twins = "shallow and deep are the same computation under 2 ids"
+    longer = (
+        "shallow: model.gradient: last_cycles c: 5 is more than the 2 cycles (T): it is "
+        "whole_program"
+    )
+    assert trm_lab("plan", "tiny.yaml").out.splitlines()[-2:] == [
+        f"confounded: {twins}", f"remark: {longer}"
+    ]  # fmt: skip
+    made = json.loads(trm_lab("plan", "tiny.yaml", "--json").out)
+    assert (made["confounds"], made["remarks"]) == ([twins], [longer])
+    done = trm_lab("validate", "tiny.yaml")
+    assert (done.code, done.out.splitlines()) == (0, [
+        "tiny.yaml: a study of 2 cells, valid",
+        f"tiny.yaml: warning: {longer}",
+        f"tiny.yaml: warning: {twins}",
+    ])  # fmt: skip
+
+
+def test_validate_warns_of_a_recipe_whose_gradient_is_longer_than_its_program(
+    folder: Path, trm_lab: TrmLab
+):
+    (folder / "recipe.yaml").write_text(
+        "preset: trm_mlp\nmodel: {n: 2, gradient: {kind: last_updates, k: 10}}\n"
+    )
+    done = trm_lab("validate", "recipe.yaml")
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines()[1:] == [
+        "recipe.yaml: warning: model.gradient: last_updates k: 10 is more than the 9 updates of "
+        "the program: it is whole_program"
+    ]
+
+
 def test_a_plan_as_json_holds_the_plan_its_states_and_its_folder(driven: Path, trm_lab: TrmLab):
     shutil.rmtree(driven / "runs" / "tiny" / DEEP / "seed-1")
     made = json.loads(trm_lab("plan", "tiny.yaml", "--on", "here.yaml", "--json").out)
     plan = planned(Path("runs")).as_dict() | {"sweep_yaml": (driven / "here.yaml").read_text()}
     assert {key: made[key] for key in plan} == json.loads(json.dumps(plan))
-    assert set(made) - set(plan) == {"states", "root"}
+    assert set(made) - set(plan) == {"states", "root", "confounds", "remarks"}
+    assert (made["confounds"], made["remarks"]) == ([], [])
     assert made["root"] == "runs/tiny"
     assert made["states"] == {
         f"{SHALLOW}/seed-0": "completed", f"{SHALLOW}/seed-1": "completed",

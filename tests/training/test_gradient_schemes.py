@@ -17,6 +17,7 @@ from trm_lab.config import (
     Supervision,
     WholeProgram,
 )
+from trm_lab.config.remarks import twins
 from trm_lab.core.core import Core
 from trm_lab.core.supervision import Outcome, empty_carry, refill, supervise
 from trm_lab.results.folders import TRAIN, read_run
@@ -169,3 +170,27 @@ def test_the_penalty_lowers_the_residual(tmp_path: Path) -> None:
         final[weight] = [r for r in records(tmp_path / str(weight)) if r["kind"] == "train"][-1]
     assert final[30.0]["residual"] < 0.8 * final[1e-6]["residual"]
     assert "iterations" not in final[30.0]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"kind": "last_cycles", "c": 5}, "whole_program"),
+        ({"kind": "last_cycles", "c": 1}, {"kind": "last_updates", "k": 3}),
+        ({"kind": "phantom", "k": 1, "damping": 1.0}, {"kind": "last_cycles", "c": 1}),
+        ({"kind": "phantom", "k": 2}, {"kind": "phantom", "k": 9}),
+        ({"kind": "random_truncation", "low": 6, "high": 9}, "whole_program"),
+    ],
+)
+def test_recipes_called_the_same_computation_train_to_the_same_bits(
+    tmp_path: Path, one: Any, other: Any
+) -> None:
+    pair = [tiny_recipe(model={"gradient": gradient}) for gradient in (one, other)]
+    assert pair[0].id != pair[1].id
+    assert twins(pair) == [[0, 1]]
+    for name, recipe in zip("ab", pair, strict=True):
+        train(recipe, tmp_path / name, execution=EXECUTION)
+    assert (tmp_path / "a" / "weights.safetensors").read_bytes() == (
+        tmp_path / "b" / "weights.safetensors"
+    ).read_bytes()
+    assert records(tmp_path / "a") == records(tmp_path / "b")

@@ -57,7 +57,7 @@ def demo(
 def validate(
     files: Annotated[list[Path], typer.Argument(help="Study, sweep or recipe files.")],
 ) -> None:
-    """Check files and print every error with its line and column."""
+    """Check files and print every error with its line and column, and warnings."""
     raise typer.Exit(studies.validate(files))
 
 

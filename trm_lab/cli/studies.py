@@ -38,28 +38,35 @@ def demo(out: Path, workers: int | None) -> int:
 
 
 def validate(files: list[Path]) -> int:
-    """Check each file as what its keys say it is; 2 if any has an error."""
+    """Check each file as what its keys say it is; warn of what will not act as written."""
     from trm_lab.config.execution import Sweep
     from trm_lab.config.presets import recipe_from
+    from trm_lab.config.remarks import remarks
     from trm_lab.config.source import read_yaml
     from trm_lab.config.validate import validate as check
     from trm_lab.study.matrix import expand_study
 
     problems = []
     for path in files:
+        warnings: list[str] = []
         try:
             source = read_yaml(path)
             keys = set(source.data) if isinstance(source.data, dict) else set()
             if keys & {"variants", "question", "base"}:
-                cells = len(expand_study(source).cells)
-                output.say(f"{path}: a study of {cells} cells, valid")
+                matrix = expand_study(source)
+                output.say(f"{path}: a study of {len(matrix.cells)} cells, valid")
+                warnings = matrix.remarks() + matrix.twins()
             elif "name" in keys and not keys & {"task", "model", "preset"}:
                 check(Sweep, source)
                 output.say(f"{path}: a sweep, valid")
             else:
-                output.say(f"{path}: recipe {recipe_from(source).id[:8]}, valid")
+                recipe = recipe_from(source)
+                output.say(f"{path}: recipe {recipe.id[:8]}, valid")
+                warnings = remarks(recipe)
         except ConfigError as error:
             problems.append(str(error))
+        for line in warnings:
+            output.say(f"{path}: warning: {line}")
     if problems:
         raise ConfigError("\n".join(problems))
     return 0
@@ -71,7 +78,8 @@ def plan(study: Path, on: Path | None, settings: list[str], runs: Path, json: bo
 
     made = _plan(study, on, settings, runs)
     if json:
-        output.as_json(made.as_dict() | {"states": made.states(), "root": made.root})
+        said = {"confounds": made.confounds(), "remarks": made.matrix.remarks()}
+        output.as_json(made.as_dict() | {"states": made.states(), "root": made.root} | said)
         return
     accounts, states = made.accounts(), made.states()
     rows, total = [], 0.0
@@ -101,6 +109,8 @@ def plan(study: Path, on: Path | None, settings: list[str], runs: Path, json: bo
                f"{output.duration(total)} of one core to run")  # fmt: skip
     for line in made.confounds():
         output.say(f"confounded: {line}")
+    for line in made.matrix.remarks():
+        output.say(f"remark: {line}")
 
 
 def run(study: Path, on: Path | None, only: str | None, settings: list[str], runs: Path) -> int:

@@ -13,6 +13,7 @@ from trm_lab.config.changes import Change, blamed, lay, nest, new_ancestors
 from trm_lab.config.halting import Oracle, WhenHalted
 from trm_lab.config.presets import expand
 from trm_lab.config.recipe import Recipe
+from trm_lab.config.remarks import remarks, twins
 from trm_lab.config.source import Source, merge
 from trm_lab.config.study import Study
 from trm_lab.config.validate import validate
@@ -43,6 +44,23 @@ class Matrix:
     cells: tuple[Cell, ...]
     text: str
     """The study file, verbatim."""
+
+    def twins(self) -> list[str]:
+        """Say which cells are the same computation under different ids."""
+        groups = twins([cell.recipe for cell in self.cells])
+        return [
+            f"{_listing([self.cells[i].variant for i in group])} are the same computation under "
+            f"{len(group)} ids"
+            for group in groups
+        ]
+
+    def remarks(self) -> list[str]:
+        """Say which settings of which cells do not act as written."""
+        found: dict[str, list[str]] = {}
+        for cell in self.cells:
+            for remark in remarks(cell.recipe):
+                found.setdefault(remark, []).append(cell.variant)
+        return [f"{_listing(names)}: {remark}" for remark, names in found.items()]
 
 
 def expand_study(source: Source, changes: tuple[Change, ...] = ()) -> Matrix:
@@ -136,6 +154,12 @@ def _recipe(
         places |= new_ancestors(path, places, origin.places.get(()))
         places |= {(*path, *inner): at for inner, at in origin.places.items()}
     return lay(data, Source(data, source.name, places), changes)
+
+
+def _listing(names: list[str], most: int = 4) -> str:
+    """Name a few cells, and count the rest."""
+    shown = " and ".join(names) if len(names) == 2 else "; ".join(names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
 def _metric_problem(study: Study, recipe: Recipe, places: Source) -> list[str]:

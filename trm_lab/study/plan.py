@@ -125,7 +125,8 @@ class Plan:
     def confounds(self) -> list[str]:
         """Say, for each contrast, which settings differ where more than one does.
 
-        Cells are compared within each combination of the factors.
+        Cells are compared within each combination of the factors.  Cells that are the same
+        computation under two ids come after them.
         """
         recipes = {(cell.arm, cell.factors): cell.recipe for cell in self.matrix.cells}
         combinations = dict.fromkeys(cell.factors for cell in self.matrix.cells)
@@ -138,7 +139,7 @@ class Plan:
                         f"{other} against {contrast.baseline}: {len(changed)} settings change at "
                         f"once: {', '.join(changed)}"
                     )
-        return list(dict.fromkeys(lines))
+        return list(dict.fromkeys(lines)) + self.matrix.twins()
 
 
 @dataclass(frozen=True)
