@@ -11,6 +11,7 @@ from trm_lab.config import (
     AdamATan2Scaled,
     AdamW,
     AllSteps,
+    AsTrained,
     Attention,
     BundledSudoku,
     Confidence,
@@ -50,7 +51,6 @@ from trm_lab.config import (
     OneLatent,
     Optimizer,
     Oracle,
-    Own,
     Phantom,
     Policy,
     Positions,
@@ -135,7 +135,7 @@ HALTINGS = (
     Residual(threshold=0.4),
 )
 RULES = (
-    Own(),
+    AsTrained(),
     Confidence(threshold=-0.5),
     QLearning(),
     Residual(threshold=0.6),

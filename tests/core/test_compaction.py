@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from tests.contract.instances import FEED_FORWARDS, HALTINGS, INITIALS, MIXERS, RULES, name
 from tests.contract.tiny import GEOMETRY, tiny_batch, tiny_model, tiny_weights
 from trm_lab.config import (
+    AsTrained,
     Attention,
     Confidence,
     Fixed,
     Model,
     Oracle,
-    Own,
     Residual,
     TokenMLP,
     WholeProgram,
@@ -31,7 +31,7 @@ from trm_lab.core.losses import score
 from trm_lab.parameters import Geometry
 
 STEPS = (1, 2, 4, 7)
-LAWS = tuple(rule for rule in dict.fromkeys((*HALTINGS, *RULES)) if not isinstance(rule, Own))
+LAWS = tuple(rule for rule in dict.fromkeys((*HALTINGS, *RULES)) if not isinstance(rule, AsTrained))
 
 
 def puzzles(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.training.tiny_run import EXECUTION, records, tiny_recipe
-from trm_lab.config.halting import Own
+from trm_lab.config.halting import AsTrained
 from trm_lab.core.compaction import evaluate_when_halted
 from trm_lab.core.core import Core
 from trm_lab.parameters import Geometry
@@ -27,7 +27,7 @@ def test_a_run_evaluates_up_to_the_halting_step(tmp_path: Path, rule: Any) -> No
     named = recipe.eval.policy.rule
     found = evaluate_when_halted(
         core, weights, weights.params, test.inputs, test.labels,
-        rule=recipe.supervision.halting if isinstance(named, Own) else named,
+        rule=recipe.supervision.halting if isinstance(named, AsTrained) else named,
         steps=recipe.eval.final_steps, batch=100,
     )  # fmt: skip
     with np.load(folder.evaluation("last")) as stored:

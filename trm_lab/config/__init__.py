@@ -28,11 +28,11 @@ from trm_lab.config.gradient import (
 )
 from trm_lab.config.halting import (
     AllSteps,
+    AsTrained,
     Confidence,
     Fixed,
     Halting,
     Oracle,
-    Own,
     Policy,
     QLearning,
     Residual,
@@ -76,17 +76,16 @@ from trm_lab.config.training import (
 )
 
 __all__ = [
-    "PRESETS", "Adam", "AdamATan2", "AdamATan2Scaled", "AdamW", "AllSteps", "Attention",
-    "BundledSudoku", "Confidence", "ConstantSchedule", "ConvSwiGLU", "Convolution",
+    "PRESETS", "Adam", "AdamATan2", "AdamATan2Scaled", "AdamW", "AllSteps", "AsTrained",
+    "Attention", "BundledSudoku", "Confidence", "ConstantSchedule", "ConvSwiGLU", "Convolution",
     "CosineSchedule", "Depth", "Eval", "FeedForward", "Fixed", "FixedDepth", "FixedStart",
     "FullLoop", "GeneratedSudoku", "Geometric", "Gradient", "Halting", "Implicit", "Initial",
     "LastCycles", "LastOnly", "LastUpdates", "Layout", "LearnedPositions", "LearnedStart", "Loop",
     "Looped", "Loss", "ManyLatents", "Mixer", "MixtureOfExperts", "Model", "MultiSudoku", "Muon",
-    "NoCarry", "NoPositions", "NormGateSwiGLU", "OneLatent", "Optimizer", "Oracle", "Own",
-    "Phantom", "Policy", "Positions", "PuzzleSlots", "QLearning", "RandomStart",
-    "RandomTruncation", "Recipe", "Residual", "Rope", "Rope2D", "Rule", "SampledDepth",
-    "Schedule", "SignSGD", "SlotCarry", "Softmax", "Stablemax", "Stage", "StepWeights",
-    "SudokuCSV", "Supervision", "SwiGLU", "Task", "TokenMLP", "Train", "Truncation", "TwoLatents",
-    "Uniform", "Update", "WhenHalted", "WholeProgram", "ZeroStart", "load_recipe", "preset",
-    "recipe_from",
+    "NoCarry", "NoPositions", "NormGateSwiGLU", "OneLatent", "Optimizer", "Oracle", "Phantom",
+    "Policy", "Positions", "PuzzleSlots", "QLearning", "RandomStart", "RandomTruncation", "Recipe",
+    "Residual", "Rope", "Rope2D", "Rule", "SampledDepth", "Schedule", "SignSGD", "SlotCarry",
+    "Softmax", "Stablemax", "Stage", "StepWeights", "SudokuCSV", "Supervision", "SwiGLU", "Task",
+    "TokenMLP", "Train", "Truncation", "TwoLatents", "Uniform", "Update", "WhenHalted",
+    "WholeProgram", "ZeroStart", "load_recipe", "preset", "recipe_from",
 ]  # fmt: skip

@@ -25,3 +25,6 @@ BY_NAME = BeforeValidator(_kind_from_name)
 """Lets a union member without further settings be written as its bare name: `halting: fixed`."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=1000)]
+"""Of what is repeated: recursions, rollouts."""

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trm_lab.config.base import BY_NAME, Setting
+from trm_lab.config.base import BY_NAME, Count, Setting
 
 
 class LastUpdates(Setting):
@@ -57,9 +57,9 @@ class RandomTruncation(Setting):
     """
 
     kind: Literal["random_truncation"] = "random_truncation"
-    low: int = Field(default=1, ge=1, le=1000)
+    low: Count = 1
     """Shortest length."""
-    high: int = Field(ge=1, le=1000)
+    high: Count
     """Longest length; all of the program if that is shorter."""
     ratio: float = Field(default=1.0, gt=0, le=1)
     """Probability of a length over that of the length before."""

@@ -53,7 +53,7 @@ class Oracle(Setting):
     kind: Literal["oracle"] = "oracle"
 
 
-class Own(Setting):
+class AsTrained(Setting):
     """The rule that the model was trained with."""
 
     kind: Literal["own"] = "own"
@@ -67,7 +67,7 @@ Halting = Annotated[
 ]
 """Rules of training."""
 Rule = Annotated[
-    Own | Confidence | QLearning | Residual | Oracle, Field(discriminator="kind"), BY_NAME
+    AsTrained | Confidence | QLearning | Residual | Oracle, Field(discriminator="kind"), BY_NAME
 ]
 """Rules of evaluation."""
 
@@ -86,7 +86,7 @@ class WhenHalted(Setting):
     """
 
     kind: Literal["when_halted"] = "when_halted"
-    rule: Rule = Own()
+    rule: Rule = AsTrained()
 
 
 Policy = Annotated[AllSteps | WhenHalted, Field(discriminator="kind"), BY_NAME]

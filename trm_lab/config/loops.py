@@ -4,7 +4,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
-from trm_lab.config.base import BY_NAME, Setting
+from trm_lab.config.base import BY_NAME, Count, Setting
 
 
 class SlotCarry(Setting):
@@ -77,8 +77,6 @@ class LastOnly(Setting):
 
 
 StepWeights = Annotated[Uniform | Geometric | LastOnly, Field(discriminator="kind"), BY_NAME]
-
-Count = Annotated[int, Field(ge=1, le=1000)]
 
 
 class Stage(Setting):

@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from trm_lab.config.base import Setting
+from trm_lab.config.base import Count, Setting
 from trm_lab.config.blocks import (
     Attention,
     FeedForward,
@@ -57,9 +57,9 @@ class Model(Setting):
     initial: Initial = FixedStart()
     puzzle: PuzzleSlots | None = PuzzleSlots()
     """Puzzle slots, or null for none."""
-    n: int = Field(default=6, ge=1, le=1000)
+    n: Count = 6
     """Latent updates per cycle."""
-    T: int = Field(default=3, ge=1, le=1000)
+    T: Count = 3
     """Cycles per supervision step."""
     gradient: Gradient = LastCycles()
     norm_eps: float = Field(default=1e-5, gt=0)

@@ -16,7 +16,7 @@ from trm_lab.config.base import Setting
 from trm_lab.config.blocks import Rope2D
 from trm_lab.config.contracts import OwnHalting, OwnMixer
 from trm_lab.config.gradient import Implicit, Truncation
-from trm_lab.config.halting import Confidence, Fixed, Own, QLearning, WhenHalted
+from trm_lab.config.halting import AsTrained, Confidence, Fixed, QLearning, WhenHalted
 from trm_lab.config.initial import FixedStart, RandomStart
 from trm_lab.config.loops import Counts, SampledDepth
 from trm_lab.config.model import Model
@@ -139,7 +139,7 @@ class Recipe(Setting):
         policy, trained = self.eval.policy, self.supervision.halting
         if not isinstance(policy, WhenHalted):
             return self
-        rule = trained if isinstance(policy.rule, Own) else policy.rule
+        rule = trained if isinstance(policy.rule, AsTrained) else policy.rule
         heads = (QLearning, OwnHalting) + (Confidence,) * isinstance(rule, Confidence)
         if isinstance(rule, Fixed) or (
             isinstance(rule, Confidence | QLearning) and not isinstance(trained, heads)

@@ -8,11 +8,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from trm_lab.config.base import BY_NAME, Setting
+from trm_lab.config.base import BY_NAME, Positive, Setting
 from trm_lab.config.contracts import OwnTask
 from trm_lab.config.extension import Extensible
 
-Count = Annotated[int, Field(ge=1)]
 MIN_CLUES = {4: 4, 6: 8, 9: 17}
 """Fewest clues of a uniquely solvable grid, by rows (9x9: McGuire et al. 2012)."""
 
@@ -45,13 +44,13 @@ class GeneratedSudoku(_Grid):
     kind: Literal["sudoku"] = "sudoku"
     size: Literal[4, 6, 9] = 6
     """Rows of the grid; boxes are 2x2, 2x3 and 3x3."""
-    clues: Count = 12
+    clues: Positive = 12
     """Given cells of every puzzle."""
-    train: Count = 2000
+    train: Positive = 2000
     """Training puzzles before augmentation."""
-    validation: Count = 300
+    validation: Positive = 300
     """Puzzles evaluated while training."""
-    test: Count = 1000
+    test: Positive = 1000
     """Puzzles evaluated at the end."""
     augment: bool = True
     """Draw a random symmetry of each training puzzle every time it is started."""
@@ -85,11 +84,11 @@ class MultiSudoku(_Grid):
     """Solutions of a puzzle, at least."""
     most: int = Field(default=8, ge=1, le=64)
     """Solutions of a puzzle, at most."""
-    train: Count = 1000
+    train: Positive = 1000
     """Training puzzles before augmentation."""
-    validation: Count = 200
+    validation: Positive = 200
     """Puzzles evaluated while training."""
-    test: Count = 500
+    test: Positive = 500
     """Puzzles evaluated at the end."""
     augment: bool = True
     """Draw a random symmetry of each training puzzle every time it is started."""
@@ -124,11 +123,11 @@ class SudokuCSV(_Grid):
     """Name of the data set; part of the identity, where the paths are not."""
     train_csv: str = Field(min_length=1)
     test_csv: str = Field(min_length=1)
-    train: Count | None = None
+    train: Positive | None = None
     """Training puzzles drawn at random with `data_seed`; all if not given."""
-    validation: Count = 300
+    validation: Positive = 300
     """Puzzles set aside from the training file for evaluation while training."""
-    test: Count | None = None
+    test: Positive | None = None
     """Test puzzles drawn at random with `data_seed`; all if not given."""
     augment: bool = True
     data_seed: int = Field(default=0, ge=0)

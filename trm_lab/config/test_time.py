@@ -8,12 +8,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trm_lab.config.base import Setting
+from trm_lab.config.base import Count, Setting
 from trm_lab.config.training import Steps
 
 Selector = Literal["head", "residual", "vote", "oracle"]
 SELECTORS: tuple[Selector, ...] = ("head", "residual", "vote", "oracle")
-Count = Annotated[int, Field(ge=1, le=1000)]
 
 
 class Rollouts(Setting):
@@ -38,9 +37,9 @@ class Rollouts(Setting):
     select: Annotated[tuple[Selector, ...], Field(min_length=1, strict=False)] = SELECTORS
     """How one rollout is chosen: the highest halting logit, the smallest relative change of y, the
     most common whole answer (ties by halting logit), or any that is right (an upper bound)."""
-    n: int | None = Field(default=None, ge=1, le=1000)
+    n: Count | None = None
     """Latent updates per cycle; the model's own if null."""
-    T: int | None = Field(default=None, ge=1, le=1000)
+    T: Count | None = None
     """Cycles per supervision step; the model's own if null."""
     seed: int = Field(default=0, ge=0, lt=2**32)
     """Seed of noise and restarts; the run's own seed has no part in them."""

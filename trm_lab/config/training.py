@@ -110,7 +110,7 @@ class Train(Setting):
     """One optimisation."""
 
     updates: int = Field(ge=1)
-    """Optimiser updates; each is one supervision step of every slot."""
+    """Optimiser updates; each is one supervision step of every slot, or supervision.loop.steps."""
     batch: int = Field(default=768, ge=1)
     """Puzzle slots."""
     optimizer: Optimizer = AdamATan2()

@@ -131,7 +131,7 @@ VARIABLES: dict[str, tuple[Variable, ...]] = {
             table_params | Parameters of the puzzle table
             recurring_params | Parameters used in every update
             once_params | Parameters used once per supervision step
-            effective_depth | Effective depth, layers x T x (n + 1)
+            effective_depth | Effective depth, layers x T x updates of a cycle
             max_depth | Effective depth x N_sup
             graph_updates | Latent updates with a graph
             flops_per_update | Training compute per optimiser update | FLOP

@@ -17,7 +17,7 @@ from trm_lab.accounting import Account, account
 from trm_lab.atomic import replacing
 from trm_lab.config.execution import Execution
 from trm_lab.config.extension import sources
-from trm_lab.config.halting import AllSteps, Own, WhenHalted
+from trm_lab.config.halting import AllSteps, AsTrained, WhenHalted
 from trm_lab.config.loops import NoCarry
 from trm_lab.config.recipe import Recipe
 from trm_lab.core.compaction import evaluate_when_halted
@@ -256,7 +256,7 @@ def _outcomes(
         case AllSteps():
             return evaluate(*what, steps=steps, batch=EVALUATION_BATCH, carried=carried)
         case WhenHalted():
-            rule = supervision.halting if isinstance(policy.rule, Own) else policy.rule
+            rule = supervision.halting if isinstance(policy.rule, AsTrained) else policy.rule
             return evaluate_when_halted(
                 *what, rule=rule, steps=steps, batch=EVALUATION_BATCH, carried=carried
             )

@@ -73,7 +73,7 @@ def evaluate_run(
     began = time.perf_counter()
     trials = roll_out(core, found, puzzles.inputs, puzzles.answers, setting, batch=batch)
     seconds = time.perf_counter() - began
-    step = step_flops(recipe, setting)
+    step = rollout_flops(recipe, setting)
     facts = {name: getattr(puzzles, name) for name in ("signature", "clues", "guesses")}
     if puzzles.solutions is not None:
         facts["solutions"] = puzzles.solution_counts
@@ -109,8 +109,8 @@ def evaluate_run(
     return Evaluated(grid, path)
 
 
-def step_flops(recipe: Recipe, setting: Rollouts) -> int:
-    """Count the FLOPs of one supervision step of one puzzle, at the setting's n and T."""
+def rollout_flops(recipe: Recipe, setting: Rollouts) -> int:
+    """Count the FLOPs of one supervision step of one rollout, at the setting's n and T."""
     changes = {k: v for k, v in (("n", setting.n), ("T", setting.T)) if v is not None}
     model = recipe.model.model_copy(update=changes)
     return flops(model, Geometry.of(recipe.task), look_ahead=False).forward
