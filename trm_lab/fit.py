@@ -27,8 +27,9 @@ from trm_lab.errors import ConfigError
 from trm_lab.laws import FloatArray, Law
 from trm_lab.laws import law as law_named
 from trm_lab.projection import Found, Problem, search
-from trm_lab.results import STATES, data_hash, states
+from trm_lab.results import STATES, data_hash, not_in_sweep, states
 from trm_lab.results.files import write_netcdf
+from trm_lab.runs import NOT_IN_SWEEP
 
 FEW_CLUSTERS = 8
 """Below this a percentile interval is too narrow to be more than a description."""
@@ -234,14 +235,15 @@ def fit_study(
     for key in ("x", "y"):
         _known(f"{place}: {key}", str(spec[key]), numbers)
     _known(f"{place}: cluster", cluster, [str(n) for n in runs.coords])
-    wanted = runs["planned"].values == 1
+    series = np.ones(runs.sizes["run"], dtype=np.bool_)
     if spec.get("series"):
         _known(f"{place}: series", str(spec["series"]), np.unique(runs["series"].values))
-        wanted &= runs["series"].values == spec["series"]
+        series &= runs["series"].values == spec["series"]
     if spec.get("variants"):
         for variant in spec["variants"]:
             _known(f"{place}: variants", str(variant), np.unique(runs["variant"].values))
-        wanted &= np.isin(runs["variant"].values, list(spec["variants"]))
+        series &= np.isin(runs["variant"].values, list(spec["variants"]))
+    wanted = series & (runs["planned"].values == 1)
     x, y = (runs[str(spec[key])].values.astype(np.float64) for key in ("x", "y"))
     state = states(tree)
     used = wanted & (state == "completed") & np.isfinite(x) & np.isfinite(y)
@@ -272,8 +274,10 @@ def fit_study(
     ]
     if unmeasured := int((wanted & (state == "completed") & ~used).sum()):
         left_out.append(f"{unmeasured} completed without {spec['x']} or {spec['y']}")
-    if left_out:
-        text = f"left out of {int(wanted.sum())} runs: {', '.join(left_out)}"
+    told = [f"left out of {int(wanted.sum())} runs: {', '.join(left_out)}"] if left_out else []
+    if elsewhere := int((series & not_in_sweep(tree)).sum()):
+        told.append(f"{elsewhere} more {NOT_IN_SWEEP}")
+    if text := "; ".join(told):
         made.attrs["note"] = "; ".join(filter(None, [made.attrs["note"], text]))
     made.attrs |= {
         "study": str(tree.attrs.get("study", "")),

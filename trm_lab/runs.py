@@ -32,6 +32,10 @@ SCHEMA = 1
 """Version of status.json."""
 
 
+NOT_IN_SWEEP = "not in this sweep"
+"""What is said of a study's run that the last sweep's seeds leave out and that never began."""
+
+
 class State(StrEnum):
     """The one vocabulary of states."""
 

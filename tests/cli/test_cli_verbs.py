@@ -253,6 +253,7 @@ def test_the_status_as_json_has_one_entry_a_run(driven: Path, trm_lab: TrmLab):
             "seconds": status["seconds"],
             "attempt": 1,
             "error": "",
+            "in_sweep": True,
         }
 
 

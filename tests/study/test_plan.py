@@ -38,8 +38,8 @@ def test_plan_json_holds_what_the_results_and_the_report_read(tmp_path: Path):
     assert sorted(p.name for p in plan.root.iterdir()) == ["plan.json", "study.yaml", "sweep.yaml"]
     made = json.loads((plan.root / "plan.json").read_text())
     assert list(made) == [
-        "study", "question", "hypothesis", "sweep", "metric", "seeds", "cells", "fits",
-        "contrasts", "study_yaml", "sweep_yaml", "settings",
+        "study", "question", "hypothesis", "sweep", "metric", "seeds", "sweep_seeds",
+        "cells", "fits", "contrasts", "study_yaml", "sweep_yaml", "settings",
     ]  # fmt: skip
     assert made["study"] == "tiny"
     assert made["question"] == "Does a second latent update help?"
@@ -105,6 +105,7 @@ def test_a_sweep_may_take_fewer_seeds_and_the_study_keeps_all(tmp_path: Path):
     assert plan.root == tmp_path / "tiny"
     assert [run.key for run in plan.runs()] == [f"{SHALLOW}/seed-0", f"{DEEP}/seed-0"]
     assert plan.as_dict()["seeds"] == [0, 1]
+    assert plan.as_dict()["sweep_seeds"] == [0]
 
 
 def test_a_renamed_variant_keeps_the_folder_of_its_recipe(tmp_path: Path):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from trm_lab.cli import output
 from trm_lab.errors import ConfigError
 from trm_lab.formatting import between
-from trm_lab.runs import State
+from trm_lab.runs import NOT_IN_SWEEP, State
 
 if TYPE_CHECKING:
     from trm_lab.config.recipe import Recipe
@@ -105,7 +105,9 @@ def plan(study: Path, on: Path | None, settings: list[str], runs: Path, json: bo
             }
         )
     output.table(f"{made.matrix.study.name} on {made.sweep.name}", rows)
-    output.say(f"{len(rows)} cells x {len(made.seeds)} seeds in {made.root}; about "
+    every = len(made.matrix.study.seeds)
+    of = f" of {every}" if every > len(made.seeds) else ""
+    output.say(f"{len(rows)} cells x {len(made.seeds)}{of} seeds in {made.root}; about "
                f"{output.duration(total)} of one core to run")  # fmt: skip
     for line in made.confounds():
         output.say(f"confounded: {line}")
@@ -130,7 +132,7 @@ def status(study: Path, on: Path | None, settings: list[str], runs: Path, json: 
 
     root = _root(study, on, settings, runs)
     rows: list[dict[str, Any]] = []
-    for cell, seed in _planned(root):
+    for cell, seed, in_sweep in _planned(root):
         folder = RunFolder(root / cell["cell"] / f"seed-{seed}")
         told = folder.status() or {}
         best, error = told.get("best") or {}, told.get("error") or {}
@@ -145,22 +147,28 @@ def status(study: Path, on: Path | None, settings: list[str], runs: Path, json: 
                 "seconds": told.get("seconds"),
                 "attempt": told.get("attempt", 0),
                 "error": error.get("message", ""),
+                "in_sweep": in_sweep or folder.path.exists(),
             }
         )
     if json:
         output.as_json(rows)
         return
-    output.table(str(root), rows)
-    output.say(_counts(Counter(State(row["state"]) for row in rows)))
+    counts = Counter(State(row["state"]) for row in rows if row["in_sweep"])
+    output.table(str(root), [_shown(row) for row in rows])
+    left = sum(not row["in_sweep"] for row in rows)
+    output.say(_counts(counts) + f"; {left} {NOT_IN_SWEEP}" * bool(left))
 
 
 def collect(study: Path, on: Path | None, settings: list[str], runs: Path) -> None:
     """Write results.nc."""
     from trm_lab.results import collect as collect_results
+    from trm_lab.results import not_in_sweep
 
     root = _root(study, on, settings, runs)
     tree = collect_results(root)
-    output.say(f"{root / 'results.nc'}: {tree['runs'].sizes['run']} runs")
+    left = int(not_in_sweep(tree).sum())
+    output.say(f"{root / 'results.nc'}: {tree['runs'].sizes['run'] - left} runs"
+               + f", {left} more {NOT_IN_SWEEP}" * bool(left))  # fmt: skip
     for problem in str(tree.attrs.get("problems") or "").splitlines():
         output.say(f"problem: {problem}")
 
@@ -181,7 +189,7 @@ def fit(study: Path, on: Path | None, settings: list[str], runs: Path, json: boo
             {
                 "parameter": str(name),
                 "estimate": float(made["estimate"].sel(parameter=name)),
-                f"{attrs['level']:.0%} interval": between(lower, upper),
+                f"{100 * attrs['level']:g} % interval": between(lower, upper),
             }
             for name, (lower, upper) in zip(made["parameter"].values, ends, strict=True)
         ]
@@ -272,7 +280,14 @@ def _root(study: Path, on: Path | None, settings: list[str], runs: Path) -> Path
     return _plan(study, on, settings, runs).root
 
 
-def _planned(root: Path) -> list[tuple[dict[str, Any], int]]:
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    """Give a row of the status as a reader wants it."""
+    state = row["state"] if row["in_sweep"] else NOT_IN_SWEEP
+    return {k: v for k, v in row.items() if k != "in_sweep"} | {"state": state}
+
+
+def _planned(root: Path) -> list[tuple[dict[str, Any], int, bool]]:
+    """List the study's cells and seeds, and whether the last sweep takes them."""
     import json as json_module
 
     path = root / "plan.json"
@@ -282,7 +297,8 @@ def _planned(root: Path) -> list[tuple[dict[str, Any], int]]:
         raise ConfigError(f"{path}: no such file; `trm-lab run STUDY` makes it") from None
     except ValueError as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
-    return [(cell, seed) for cell in made["cells"] for seed in made["seeds"]]
+    taken = made.get("sweep_seeds") or made["seeds"]
+    return [(cell, seed, seed in taken) for cell in made["cells"] for seed in made["seeds"]]
 
 
 def _drive(made: "Plan", only: str | None) -> int:

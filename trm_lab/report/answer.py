@@ -8,6 +8,7 @@ import xarray as xr
 from trm_lab.plots import captions
 from trm_lab.plots.contrasts import compare, contrast_table
 from trm_lab.plots.tables import At, cell_table, changed, metric, run_table, scale, title
+from trm_lab.results import not_in_sweep
 from trm_lab.stats import FEW_SEEDS
 
 SMALL = 0.0005
@@ -23,18 +24,18 @@ def answer(tree: xr.DataTree) -> list[str]:
     runs = run_table(tree)
     cells = cell_table(tree, runs)
     if not (cells["updates_n"] > 0).any():
-        return ["No run has completed: there is no answer yet.", *_missing(cells)]
+        return ["No run has completed: there is no answer yet.", *_missing(tree, cells)]
     if not runs[["at_updates", "at_compute"]].fillna(0).to_numpy().any():
         name = title(metric(tree)).lower()
         nothing = f"every {name} is 0: nothing was learned yet, so nothing is compared."
-        return [f"{_opening(runs, 'updates')}, {nothing}", *_missing(cells)]
+        return [f"{_opening(runs, 'updates')}, {nothing}", *_missing(tree, cells)]
     said = []
     for _, line in cells.groupby(["series", "factors"], sort=False):
         said += _depth(tree, runs, line)
     contrasts = contrast_table(tree, runs)
     said += [_contrast(tree, runs, cells, row) for _, row in contrasts.iterrows()]
     said += _families(tree, runs, cells, contrasts)
-    return said + _missing(cells) + _few(said)
+    return said + _missing(tree, cells) + _few(said)
 
 
 def _depth(tree: xr.DataTree, runs: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
@@ -153,12 +154,14 @@ def _families(
     return said
 
 
-def _missing(cells: pd.DataFrame) -> list[str]:
-    """Say which means rest on fewer seeds than planned."""
+def _missing(tree: xr.DataTree, cells: pd.DataFrame) -> list[str]:
+    """Say which means rest on fewer seeds than planned, and how many runs a sweep left out."""
+    count = int(not_in_sweep(tree).sum())
+    elsewhere = [f"{count} more runs of the study are not in this sweep."] if count else []
     lacking = [text for _, row in cells.iterrows() if (text := captions.shortfall(row, "updates"))]
     if not lacking:
-        return [f"All {int(cells['planned'].sum())} planned runs completed."]
-    return [f"Not every planned run is in these means: {'; '.join(lacking)}."]
+        return [f"All {int(cells['planned'].sum())} planned runs completed.", *elsewhere]
+    return [f"Not every planned run is in these means: {'; '.join(lacking)}.", *elsewhere]
 
 
 def _few(said: list[str]) -> list[str]:

@@ -14,7 +14,7 @@ from trm_lab.atomic import replacing, write_text
 from trm_lab.plots.tables import fits, plan, planned, run_table
 from trm_lab.report import figures, tables
 from trm_lab.report.answer import answer
-from trm_lab.results import open_results
+from trm_lab.results import not_in_sweep, open_results
 
 
 def build(study_dir: Path, out: Path | None = None, tree: xr.DataTree | None = None) -> Path:
@@ -37,6 +37,7 @@ def build(study_dir: Path, out: Path | None = None, tree: xr.DataTree | None = N
     for name, table in parts.items():
         write_csv(table.data, page.parent / "tables" / f"table_{name}.csv")
     write_csv(run_table(tree), page.parent / "tables" / "table_runs.csv")
+    elsewhere = int(not_in_sweep(tree).sum())
     text = _template().render(
         title=str(tree.attrs.get("title") or tree.attrs.get("study") or study_dir.name),
         attrs=tree.attrs,
@@ -48,7 +49,8 @@ def build(study_dir: Path, out: Path | None = None, tree: xr.DataTree | None = N
         ],
         **parts,
         problems=str(tree.attrs.get("problems") or "").splitlines(),
-        outside=tree["runs"].sizes["run"] - planned(tree)["runs"].sizes["run"],
+        outside=tree["runs"].sizes["run"] - planned(tree)["runs"].sizes["run"] - elsewhere,
+        elsewhere=elsewhere,
         commands=commands(tree),
         study_yaml=str(tree.attrs.get("study_yaml") or ""),
         sweep_yaml=str(plan(tree).get("sweep_yaml") or ""),

@@ -9,7 +9,7 @@ from trm_lab.results.checks import check
 from trm_lab.results.collect import collect, gather
 from trm_lab.results.read import data_hash, open_results
 from trm_lab.results.schema import STATES
-from trm_lab.results.views import at_step, equal_compute, frame, outcomes, states
+from trm_lab.results.views import at_step, equal_compute, frame, not_in_sweep, outcomes, states
 
 __all__ = [
     "STATES",
@@ -20,6 +20,7 @@ __all__ = [
     "equal_compute",
     "frame",
     "gather",
+    "not_in_sweep",
     "open_results",
     "outcomes",
     "states",

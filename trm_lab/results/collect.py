@@ -1,8 +1,9 @@
 """A study's run folders, and plan.json where there is one, become one labelled file.
 
 Run folders are the truth and results.nc is an index that can be made again from them at any time.
-Nothing is dropped: a planned run without a folder is a row in state waiting, a run whose
-status.json cannot be read is a row in state lost, and all damage is listed in the root attribute
+Nothing is dropped: a planned run without a folder is a row in state waiting (with `planned` 0 where
+the last sweep took other seeds: it is not in this sweep, and not missing), a run whose status.json
+cannot be read is a row in state lost, and all damage is listed in the root attribute
 `problems`.
 """
 
@@ -30,6 +31,7 @@ from trm_lab.results.groups import (
     runs_group,
 )
 from trm_lab.results.schema import SCHEMA_VERSION, STATES
+from trm_lab.runs import NOT_IN_SWEEP
 
 RESULTS = "results.nc"
 _SEED = re.compile(r"seed-(\d+)")
@@ -118,15 +120,15 @@ def _rows(
     }
     planned = [(cell, int(seed)) for cell in cells for seed in plan.get("seeds") or []]
     known = set(planned)
+    slice_ = plan.get("sweep_seeds") or plan.get("seeds") or []
     names = [*planned, *(name for name in folders if name not in known)]
     metric_step = part(plan, "metric").get("steps")
     rows = []
     for cell, seed in names:
         path = folders.get((cell, seed))
         run = read_run(path) if path else None
-        row = _row(
-            cells.get(cell, {}), cell, seed, run, metric_step, not plan or (cell, seed) in known
-        )
+        wanted = not plan or ((cell, seed) in known and (seed in slice_ or path is not None))
+        row = _row(cells.get(cell, {}), cell, seed, run, metric_step, wanted)
         problems += run.problems if run else ()
         problems += _disagreements(row, cells.get(cell, {}))
         rows.append(row)
@@ -193,8 +195,11 @@ def _provenance(
     study = str(plan.get("study") or folder.resolve().name)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     metric = part(plan, "metric")
-    states = [row.folder.state if row.folder else "waiting" for row in rows]
-    counts = ", ".join(f"{states.count(s)} {s}" for s in STATES if s in states)
+    states = [
+        row.folder.state if row.folder else "waiting" if row.planned else NOT_IN_SWEEP
+        for row in rows
+    ]
+    counts = ", ".join(f"{states.count(s)} {s}" for s in (*STATES, NOT_IN_SWEEP) if s in states)
     return {
         "title": f"Results of the study {study}",
         "schema_version": SCHEMA_VERSION,

@@ -1,5 +1,6 @@
 """What figures and tables ask of a results tree."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,23 @@ def states(tree: xr.DataTree) -> npt.NDArray[np.str_]:
     index = tree["runs"].to_dataset()["state"].values
     names: npt.NDArray[np.str_] = np.array(STATES)[index]
     return names
+
+
+def not_in_sweep(tree: xr.DataTree) -> npt.NDArray[np.bool_]:
+    """Say of every run, [run], whether the study plans it but its last sweep's seeds leave it out.
+
+    Such a run never began.  It is in state waiting and not `planned`, and is not missing.
+    """
+    runs = tree["runs"].to_dataset()
+    made = json.loads(str(tree.attrs.get("plan_json") or "{}"))
+    cells = [str(cell["cell"]) for cell in made.get("cells") or []]
+    if "planned" not in runs:
+        return np.zeros(runs.sizes["run"], dtype=np.bool_)
+    of_study = np.isin(runs["cell"].values, cells)
+    of_study &= np.isin(runs["seed"].values, made.get("seeds") or [])
+    left: npt.NDArray[np.bool_] = of_study & (runs["planned"].values == 0)
+    left &= states(tree) == "waiting"
+    return left
 
 
 def frame(tree: xr.DataTree) -> pd.DataFrame:

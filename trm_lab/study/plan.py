@@ -89,6 +89,7 @@ class Plan:
             "metric": study.metric.model_dump(mode="json"),
             # All of them: a sweep's slice says what runs now, not what the study consists of.
             "seeds": list(study.seeds),
+            "sweep_seeds": list(self.seeds),
             "cells": [
                 {
                     "cell": cell.name,
