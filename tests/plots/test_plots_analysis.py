@@ -27,7 +27,7 @@ def run(monkeypatch, script, *arguments):
 @pytest.mark.parametrize(
     ("script", "stems"),
     [
-        ("accuracy_by_depth.py", ["accuracy_by_depth"]),
+        ("accuracy.py", ["accuracy_by_depth"]),
         ("accuracy_by_steps.py", ["accuracy_by_steps"]),
         ("gradient_forest.py", ["gradient_forest"]),
         ("training_curves.py", ["training_loss", "training_validation"]),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from synthetic import DEMO, study_tree
 
-from trm_lab.plots import curves, depth, forest, steps, style
+from trm_lab.plots import accuracy, curves, forest, steps, style
 from trm_lab.plots.ends import spread
 
 
@@ -42,7 +42,7 @@ def test_spread_gives_each_box_its_own_size():
 @pytest.mark.parametrize("which", ["patchy", "empty"])
 @pytest.mark.parametrize(
     "panels",
-    [depth.panels, forest.panels, steps.panels, curves.panels],
+    [accuracy.panels, forest.panels, steps.panels, curves.panels],
     ids=["depth", "forest", "steps", "curves"],
 )
 def test_no_text_is_small_cut_off_or_overlaps_another(which, panels, request, legible):
@@ -52,7 +52,7 @@ def test_no_text_is_small_cut_off_or_overlaps_another(which, panels, request, le
 def test_series_without_data_at_the_budget_leave_the_layout_alone(tree, legible):
     other = tree.copy(deep=True)
     other["curves"]["validation_puzzle_accuracy"][12:, :11] = np.nan
-    legible(depth.panels(other))
+    legible(accuracy.panels(other))
 
 
 def test_an_untested_number_of_training_steps_leaves_the_layout_alone(tree, legible):
@@ -66,9 +66,9 @@ def test_panels_without_data_leave_their_neighbours_alone(legible):
     arms = [replace(arm, states=none if arm.series == "HRM" else {}) for arm in DEMO]
     tree = study_tree(arms)
     tree["curves"]["validation_puzzle_accuracy"][:] = np.nan
-    for panels in (depth.panels, forest.panels, steps.panels, curves.panels):
+    for panels in (accuracy.panels, forest.panels, steps.panels, curves.panels):
         legible(panels(tree))
-    left, right = depth.panels(tree).axes
+    left, right = accuracy.panels(tree).axes
     assert list(left.get_xticks()) == [4, 6, 12, 18]
     assert right.texts[0].get_text() == "no completed run has this number"
     first, _, last = steps.panels(tree).axes
@@ -76,7 +76,7 @@ def test_panels_without_data_leave_their_neighbours_alone(legible):
     assert last.texts[0].get_text() == "no completed run was evaluated"
 
 
-@pytest.mark.parametrize("draw", [depth.draw, forest.draw, steps.draw, curves.draw])
+@pytest.mark.parametrize("draw", [accuracy.draw, forest.draw, steps.draw, curves.draw])
 def test_a_single_panel_is_as_legible(draw, patchy, legible):
     legible(draw(patchy).figure)
 
@@ -99,5 +99,5 @@ def test_drawing_leaves_the_settings_of_the_caller_alone(tree):
 
 
 def test_a_figure_has_the_width_of_a_column(tree):
-    assert depth.draw(tree).figure.get_figwidth() == style.NARROW
-    assert depth.panels(tree).get_figwidth() == style.WIDE
+    assert accuracy.draw(tree).figure.get_figwidth() == style.NARROW
+    assert accuracy.panels(tree).get_figwidth() == style.WIDE

@@ -6,6 +6,7 @@ import pandas as pd
 import xarray as xr
 
 from trm_lab.plots import captions
+from trm_lab.plots.abscissa import Abscissa, abscissas, lines, values
 from trm_lab.plots.contrasts import compare, contrast_table
 from trm_lab.plots.tables import At, cell_table, changed, metric, run_table, scale, title
 from trm_lab.results import not_in_sweep
@@ -16,7 +17,7 @@ SMALL = 0.0005
 
 
 def answer(tree: xr.DataTree) -> list[str]:
-    """Say what the study found: depth, then each contrast, then what is missing.
+    """Say what the study found: what x does, then each contrast, then what is missing.
 
     Every direction is read from the data; nothing is said about a cell without a completed seed,
     nor about accuracies that are all 0.
@@ -30,18 +31,20 @@ def answer(tree: xr.DataTree) -> list[str]:
         nothing = f"every {name} is 0: nothing was learned yet, so nothing is compared."
         return [f"{_opening(runs, 'updates')}, {nothing}", *_missing(tree, cells)]
     said = []
-    for _, line in cells.groupby(["series", "factors"], sort=False):
-        said += _depth(tree, runs, line)
+    for x in abscissas(tree):
+        placed = cells.assign(x=values(tree, cells, x.name), line=lines(tree, cells, x.name))
+        for _, line in placed.groupby(["series", "line"], sort=False):
+            said += _trend(tree, runs, line, x)
     contrasts = contrast_table(tree, runs)
     said += [_contrast(tree, runs, cells, row) for _, row in contrasts.iterrows()]
     said += _families(tree, runs, cells, contrasts)
     return said + _missing(tree, cells) + _few(said)
 
 
-def _depth(tree: xr.DataTree, runs: pd.DataFrame, cells: pd.DataFrame) -> list[str]:
-    """Compare the shallowest and the deepest cell of a series; name what else sets them apart."""
-    cells = cells[cells["updates_n"] > 0].sort_values("effective_depth", kind="stable")
-    if cells["effective_depth"].nunique() < 2 or cells["effective_depth"].duplicated().any():
+def _trend(tree: xr.DataTree, runs: pd.DataFrame, cells: pd.DataFrame, x: Abscissa) -> list[str]:
+    """Compare the cells of least and greatest x; name what else sets them apart."""
+    cells = cells[cells["updates_n"] > 0].sort_values("x", kind="stable")
+    if cells["x"].nunique() < 2 or cells["x"].duplicated().any():
         return []
     first, last = cells.iloc[0], cells.iloc[-1]
     name = title(metric(tree)).lower()
@@ -57,19 +60,19 @@ def _depth(tree: xr.DataTree, runs: pd.DataFrame, cells: pd.DataFrame) -> list[s
             )
             continue
         verb = _word(row["difference"], "raised", "lowered", "left unchanged")
-        others = _beside_recursion(tree, first["cell"], last["cell"])
+        others = _beside(tree, first["cell"], last["cell"], x)
         text = (
-            f"{_opening(runs, at)}, greater effective depth {verb} the {name} of "
-            f"{first['series']}: {_value(tree, row['old'])} for {first['label']} at effective "
-            f"depth {first['effective_depth']:g}, {_value(tree, row['new'])} for {last['label']} "
-            f"at depth {last['effective_depth']:g}, {_interval(tree, row)}"
+            f"{_opening(runs, at)}, {x.more} {verb} the {name} of "
+            f"{first['series']}: {_value(tree, row['old'])} for {first['label']} at "
+            f"{x.said(first['x'])}, {_value(tree, row['new'])} for {last['label']} "
+            f"at {_brief(x, last['x'])}, {_interval(tree, row)}"
         )
         if others:
             text += f"; {' and '.join(others)} {'differs' if len(others) == 1 else 'differ'} too"
         best = cells.sort_values(f"{at}_mean", na_position="first").iloc[-1]
         if best["cell"] not in (first["cell"], last["cell"]):
             peak = _value(tree, best[f"{at}_mean"])
-            text += f"; the highest mean is {peak} at depth {best['effective_depth']:g}"
+            text += f"; the highest mean is {peak} at {_brief(x, best['x'])}"
         said.append(f"{text}.")
     return said
 
@@ -81,13 +84,16 @@ def _unmeasured(runs: pd.DataFrame, at: At, first: pd.Series, last: pd.Series) -
     )
 
 
-def _beside_recursion(tree: xr.DataTree, old: str, new: str) -> list[str]:
-    """Name the settings that differ between two cells, T and n apart; a kind by its section."""
+def _brief(x: Abscissa, value: float) -> str:
+    return x.said(value).removeprefix("effective ")
+
+
+def _beside(tree: xr.DataTree, old: str, new: str, x: Abscissa) -> list[str]:
+    """Name the settings that differ between two cells, x apart (T and n); a kind by its section."""
     names = [change.partition(":")[0] for change in changed(tree, old, new)]
     kinds = [name.removesuffix(".kind") for name in names if name.endswith(".kind")]
-    rest = [
-        n for n in names if n not in ("model.T", "model.n") and n.rpartition(".")[0] not in kinds
-    ]
+    own = ("model.T", "model.n", x.name)
+    rest = [n for n in names if n not in own and n.rpartition(".")[0] not in kinds]
     return sorted({*kinds, *rest})
 
 

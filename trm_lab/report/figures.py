@@ -8,7 +8,8 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from trm_lab.plots import curves, depth, forest, steps, style
+from trm_lab.plots import accuracy, curves, forest, steps, style
+from trm_lab.plots.abscissa import abscissas
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,13 @@ def pictures(tree: xr.DataTree, fits: Sequence[xr.Dataset]) -> list[Picture]:
     """Draw every figure that the study has data for."""
     drawn = [
         Picture(
-            "accuracy_by_depth",
-            "Accuracy by effective depth",
-            depth.caption(tree, fits),
-            depth.panels(tree, fits),
-            depth.table(tree),
+            f"accuracy_by_{x.stem}",
+            f"Accuracy by {x.title}",
+            accuracy.caption(tree, fits, x),
+            accuracy.panels(tree, fits, x),
+            accuracy.table(tree, x),
         )
+        for x in abscissas(tree)
     ]
     contrasts = forest.table(tree)
     if len(contrasts):

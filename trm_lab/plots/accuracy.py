@@ -1,6 +1,7 @@
-"""Accuracy against effective depth: recursion at equal updates and at equal compute."""
+"""Accuracy against depth, or another x of the cells: at equal updates and at equal compute."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from trm_lab.plots import captions, style
+from trm_lab.plots.abscissa import KNOWN, Abscissa, lines, values
 from trm_lab.plots.tables import (
     PANELS,
     At,
@@ -23,16 +25,24 @@ from trm_lab.plots.tables import (
 )
 
 DODGE, BESIDE = 0.06, 0.022
-"""From one cell to the next at the same depth, and from a mean to the marks of its seeds: shares of
-the range of depths in octaves."""
+"""From one cell to the next at the same x, and from a mean to the marks of its seeds: shares of the
+range of x, in octaves where the axis is logarithmic."""
+MARGIN = 0.1
+"""Left free beside the outermost marks, a share of the same range."""
 _SEEDS: dict[str, Any] = {"ms": 3, "mfc": "none", "mew": 0.7, "alpha": 0.75, "clip_on": False}
 
 
-def table(tree: xr.DataTree) -> pd.DataFrame:
+DEPTH = KNOWN["effective_depth"]
+
+
+def table(tree: xr.DataTree, x: Abscissa = DEPTH) -> pd.DataFrame:
     """Give the points: one row per planned run."""
     runs = run_table(tree)
+    cells = cell_table(tree, runs)
+    places = dict(zip(cells["cell"], values(tree, cells, x.name), strict=True))
+    runs[x.name] = runs["cell"].map(places)
     runs.insert(2, "label", runs["cell"].map(labels(tree)))
-    return runs[["label", "series", "effective_depth", "seed", "state", "at_updates", "at_compute"]]
+    return runs[["label", "series", x.name, "seed", "state", "at_updates", "at_compute"]]
 
 
 @style.styled
@@ -40,6 +50,7 @@ def draw(
     tree: xr.DataTree,
     ax: Axes | None = None,
     *,
+    x: Abscissa = DEPTH,
     at: At = "updates",
     fits: Sequence[xr.Dataset] = (),
     legend: bool = True,
@@ -54,32 +65,39 @@ def draw(
     cells = cell_table(tree, runs)
     factor, unit, _ = scale(metric(tree))
     looks = style.looks(cells["series"])
-    laws = _laws(tree, fits) if at == "updates" else []
+    laws = _laws(tree, fits, x) if at == "updates" else []
     if not (cells[f"{at}_n"] > 0).any():
         return style.note(ax, "no completed run has this number")
-    every = cells["effective_depth"].to_numpy(float)
-    cells = _side_by_side(cells[cells[f"{at}_n"] > 0], DODGE * _octaves(every))
+    cells = cells.assign(real=values(tree, cells, x.name), line=lines(tree, cells, x.name))
+    cells = cells[cells["real"].notna()]
+    if cells.empty:
+        return style.note(ax, f"{x.title}: no cell has a number")
+    scale_ = Scale.of(cells["real"])
+    cells = cells.assign(x=_side_by_side(cells["real"], scale_))
+    drawn = cells[cells[f"{at}_n"] > 0]
     places = cells.set_index("cell")["x"]
     for series, look in looks.items():
-        mine = cells[cells["series"] == series].sort_values("x", kind="stable")
+        mine = drawn[drawn["series"] == series].sort_values("x", kind="stable")
         if mine.empty:
             continue
-        seeds = runs[(runs["series"] == series) & runs[f"at_{at}"].notna()]
-        beside = seeds["cell"].map(places) * 2 ** (BESIDE * _octaves(every))
+        seeds = runs[runs["cell"].isin(mine["cell"]) & runs[f"at_{at}"].notna()]
+        beside = scale_.moved(seeds["cell"].map(places), BESIDE)
         ax.plot(beside, seeds[f"at_{at}"] * factor, look.marker, mec=look.color,
                 label=f"_{series} seeds", **_SEEDS)  # fmt: skip
         lower, mean, upper = (mine[f"{at}_{k}"] * factor for k in ("lower", "mean", "upper"))
         ax.vlines(mine["x"], lower, upper, color=look.color, lw=1.1, label=f"_{series} interval")
         ax.plot(mine["x"], mean, look.marker, color=look.color, clip_on=False, label=series)
         if not any(name == series for name, _ in laws):
-            for _, line in mine.groupby("factors", sort=False):
+            for _, line in mine.groupby("line", sort=False):
+                if line["real"].nunique() == 1:
+                    continue
                 ax.plot(line["x"], mean[line.index], "-", color=look.color, lw=1.0,
                         label=f"_{series} line")  # fmt: skip
     forms = list(dict.fromkeys(fit.attrs.get("law") for _, fit in laws))
     for series, fit in laws:
         stroke = _STROKES[forms.index(fit.attrs.get("law")) % len(_STROKES)]
         _law(ax, fit, looks[series].color, factor, stroke)
-    _axes(ax, every)
+    _axes(ax, cells, x, scale_)
     ax.set_ylabel(f"{title(metric(tree))} ({unit})" if unit else title(metric(tree)))
     if unit == "%":
         ax.set_ylim(0, 100)
@@ -90,15 +108,35 @@ def draw(
     return ax
 
 
-def _octaves(depths: np.ndarray) -> float:
-    return max(float(np.log2(depths.max() / depths.min())), 1.0)
+@dataclass(frozen=True)
+class Scale:
+    """How x runs along the axis."""
+
+    log: bool
+    span: float
+    """Range of x: in octaves where logarithmic, in its own unit else."""
+
+    @classmethod
+    def of(cls, real: pd.Series) -> "Scale":
+        """Take logarithms of what is above 0 throughout."""
+        low, high = float(real.min()), float(real.max())
+        if low > 0:
+            return cls(True, max(float(np.log2(high / low)), 1.0))
+        return cls(False, high - low or 1.0)
+
+    def moved(self, x: Any, share: Any) -> Any:
+        """Move x to the right by a share of the range."""
+        return x * 2 ** (share * self.span) if self.log else x + share * self.span
+
+    def apart(self, a: float, b: float) -> float:
+        """Give the distance from a to b as a share of the range."""
+        return float(np.log2(b / a) if self.log else b - a) / self.span
 
 
-def _side_by_side(cells: pd.DataFrame, dodge: float) -> pd.DataFrame:
-    """Add where each cell is drawn: at its depth, moved aside where several share it."""
-    depth = cells["effective_depth"]
-    place = cells.groupby(depth).cumcount() - (depth.map(depth.value_counts()) - 1) / 2
-    return cells.assign(x=depth * 2 ** (dodge * place))
+def _side_by_side(real: pd.Series, scale_: Scale) -> pd.Series:
+    """Give where each cell is drawn: at its x, moved aside where several share it."""
+    place = real.groupby(real).cumcount() - (real.map(real.value_counts()) - 1) / 2
+    return pd.Series(scale_.moved(real, DODGE * place))
 
 
 def entries(ax: Axes) -> list[Line2D]:
@@ -118,21 +156,23 @@ def entries(ax: Axes) -> list[Line2D]:
     ]
 
 
-def _laws(tree: xr.DataTree, fits: Sequence[xr.Dataset]) -> list[tuple[str, xr.Dataset]]:
-    """Give the series and the fit of every law of this study's metric over effective depth."""
+def _laws(
+    tree: xr.DataTree, fits: Sequence[xr.Dataset], x: Abscissa
+) -> list[tuple[str, xr.Dataset]]:
+    """Give the series and the fit of every law of this study's metric over x."""
     known = set(run_table(tree)["series"])
     return [
         (str(fit.attrs.get("series")), fit)
         for fit in fits
         if fit.attrs.get("series") in known
-        and fit.attrs.get("x_name") == "effective_depth"
+        and fit.attrs.get("x_name") == x.name
         and fit.attrs.get("y_name") == metric(tree)
         and bool(np.isfinite(fit["curve"]).any())
     ]
 
 
 def _law(ax: Axes, fit: xr.Dataset, color: str, factor: float, stroke: str) -> None:
-    """Draw a law and its band over the depths it was fitted to; dotted if it did not converge."""
+    """Draw a law and its band over the x it was fitted to; dotted if it did not converge."""
     x = fit["grid_x"].to_numpy()
     y, low, high = (fit[name].to_numpy() * factor for name in _CURVE)
     status = str(fit.attrs.get("status")).replace("_", " ")
@@ -146,29 +186,31 @@ _CURVE = ("curve", "curve_lower", "curve_upper")
 _STROKES = ("-", "-.", "--")
 
 
-def _axes(ax: Axes, depths: np.ndarray) -> None:
-    """Make a log2 axis whose ticks are the real depths; crowded ones keep the tick only."""
-    real = sorted(set(depths))
-    span = _octaves(depths)
+def _axes(ax: Axes, cells: pd.DataFrame, x: Abscissa, scale_: Scale) -> None:
+    """Make an axis that holds every mark, with the real x as ticks; crowded ones are not named."""
+    real = sorted(set(cells["real"]))
+    width = max(map(len, map(x.text, real)))
     named: list[float] = []
-    for depth in real:
-        if not named or np.log2(depth / named[-1]) > span / 12:
-            named.append(depth)
-    ax.set_xscale("log", base=2)
-    ax.set_xlim(real[0] * 2 ** (-0.1 * span), real[-1] * 2 ** (0.1 * span))
-    ax.set_xticks(real, [f"{depth:g}" if depth in named else "" for depth in real])
+    for value in real:
+        if not named or scale_.apart(named[-1], value) > max(1 / 12, width / 48):
+            named.append(value)
+    if scale_.log:
+        ax.set_xscale("log", base=2)
+    low, high = float(cells["x"].min()), float(cells["x"].max())
+    ax.set_xlim(scale_.moved(low, -MARGIN), scale_.moved(high, MARGIN))
+    ax.set_xticks(real, [x.text(value) if value in named else "" for value in real])
     ax.minorticks_off()
-    ax.set_xlabel("Effective depth (layers)")
+    ax.set_xlabel(x.label)
 
 
 @style.styled
-def panels(tree: xr.DataTree, fits: Sequence[xr.Dataset] = ()) -> Figure:
+def panels(tree: xr.DataTree, fits: Sequence[xr.Dataset] = (), x: Abscissa = DEPTH) -> Figure:
     """Draw both comparisons side by side: equal updates, equal compute."""
     fig = style.figure(style.WIDE, 2.75)
     runs = run_table(tree)
     left, right = fig.subplots(1, 2)
-    draw(tree, left, at="updates", fits=fits, legend=False)
-    draw(tree, right, at="compute", legend=False)
+    draw(tree, left, x=x, at="updates", fits=fits, legend=False)
+    draw(tree, right, x=x, at="compute", legend=False)
     for ax, (letter, at) in zip((left, right), PANELS, strict=True):
         ax.set_title(captions.heading(letter, runs, at))
     right.set_ylabel("")
@@ -179,17 +221,17 @@ def panels(tree: xr.DataTree, fits: Sequence[xr.Dataset] = ()) -> Figure:
     return fig
 
 
-def caption(tree: xr.DataTree, fits: Sequence[xr.Dataset] = ()) -> str:
+def caption(tree: xr.DataTree, fits: Sequence[xr.Dataset] = (), x: Abscissa = DEPTH) -> str:
     """Describe both panels in words: what, how many seeds, which interval, which law."""
     runs = run_table(tree)
     cells = cell_table(tree, runs)
     text = (
-        f"{title(metric(tree))} against effective depth, layers × T × (n + 1). "
+        f"{title(metric(tree))} against {x.about}. "
         f"{captions.both(tree, runs, cells)} Small open marks: one run per seed. Filled marks and "
-        f"bars: mean and {captions.INTERVAL}. Marks at the same depth stand side by side."
+        f"bars: mean and {captions.INTERVAL}. Marks at the same x stand side by side."
     )
     text += captions.past_the_scale(cells, "updates") or captions.past_the_scale(cells, "compute")
-    return text + "".join(_described(series, fit) for series, fit in _laws(tree, fits))
+    return text + "".join(_described(series, fit) for series, fit in _laws(tree, fits, x))
 
 
 def _described(series: str, fit: xr.Dataset) -> str:
