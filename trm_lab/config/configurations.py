@@ -62,8 +62,8 @@ _HRM = merge(
     },
 )
 # HRM's baseline of equal size: one evaluation of eight blocks in a supervision step.  Its code
-# halts where q_halt > q_continue, of which nothing trains the second: a bias of -5 that weight decay
-# alone shrinks.  `looped` halts at q_halt > 0.
+# halts where q_halt > q_continue, and nothing trains q_continue: a bias of -5 that only weight
+# decay shrinks.  `looped` halts at q_halt > 0.
 _LOOPED = merge(
     _HRM,
     {
