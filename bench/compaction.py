@@ -26,6 +26,7 @@ from trm_lab.core.core import Core
 from trm_lab.core.evaluation import Outcomes, evaluate
 from trm_lab.core.halting import Shown
 from trm_lab.core.initial import initial_weights
+from trm_lab.core.reasoner import Reasoner
 from trm_lab.parameters import Geometry
 
 N_SUP = 16
@@ -58,7 +59,7 @@ def case(name: str, width: int, rows: int, count: int, batch: int, rounds: int) 
     weights = initial_weights(recipe.model, geometry, 0, torch.float32, cpu)
     rng = np.random.default_rng(0)
     inputs, labels = rng.integers(0, rows + 2, (2, count, rows**2), dtype=np.uint8)
-    what = (core, weights, weights.params, inputs, labels)
+    what = (Reasoner(core, weights, carried=True), inputs, labels)
     options = {"rule": Confidence(), "steps": (1, N_SUP), "batch": batch}
     runs: dict[str, Callable[[], Outcomes]] = {
         "all steps": lambda: evaluate(*what, steps=(1, N_SUP), batch=batch),

@@ -22,7 +22,7 @@ from trm_lab.config.contracts import OwnMixer
 from trm_lab.config.gradient import Gradient, Implicit, RandomTruncation
 from trm_lab.config.halting import QLearning
 from trm_lab.config.layout import Update
-from trm_lab.config.loops import Counts, NoCarry, SampledDepth
+from trm_lab.config.loops import Counts, SampledDepth
 from trm_lab.config.model import Model
 from trm_lab.config.recipe import Recipe
 from trm_lab.parameters import Geometry, parameters, table_shape
@@ -70,7 +70,7 @@ class Account(NamedTuple):
 def account(recipe: Recipe) -> Account:
     """Count what one recipe has and costs."""
     model, geometry = recipe.model, Geometry.of(recipe.task)
-    supervision, loop = recipe.supervision, recipe.supervision.loop
+    supervision = recipe.supervision
     chain = supervision.steps_per_update if supervision.linked else 1
     sizes = [(math.prod(p.shape), p.recurring) for p in parameters(model, geometry).values()]
     recurring = sum(size for size, again in sizes if again)
@@ -81,7 +81,7 @@ def account(recipe: Recipe) -> Account:
         recurring_params=recurring,
         once_params=once,
         effective_depth=model.effective_depth,
-        max_depth=model.effective_depth * (1 if isinstance(loop, NoCarry) else supervision.N_sup),
+        max_depth=model.effective_depth * (supervision.N_sup if supervision.carried else 1),
         graph_updates=model.graph_updates * chain,
         flops_per_update=_mean_update(recipe),
         eval_flops=flops(model, geometry, look_ahead=False).forward,
@@ -92,10 +92,13 @@ def account(recipe: Recipe) -> Account:
 def step_flops(recipe: Recipe, counts: Counts) -> int:
     """Count the FLOPs of one supervision step of all slots in training, at given counts."""
     model = recipe.model.model_copy(update={"n": counts.n, "T": counts.T})
-    look_ahead = isinstance(recipe.supervision.halting, QLearning) and counts.N_sup > 1
+    supervision = recipe.supervision
+    # Without a carry the next step is this one again.
+    ahead = supervision.carried and counts.N_sup > 1
+    look_ahead = ahead and isinstance(supervision.halting, QLearning)
     step = flops(model, Geometry.of(recipe.task), look_ahead=look_ahead)
     # Every hypothesis goes through the step and back; only the winner is looked ahead from.
-    spent = recipe.supervision.hypotheses * (step.forward + step.backward) + step.look_ahead
+    spent = supervision.hypotheses * (step.forward + step.backward) + step.look_ahead
     return spent * recipe.train.batch
 
 

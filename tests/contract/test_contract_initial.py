@@ -1,6 +1,7 @@
 """Every initial state: what fresh puzzles start from, in training and in evaluation."""
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from trm_lab.config.test_time import Rollouts
 from trm_lab.core.core import Core
 from trm_lab.core.evaluation import evaluate
 from trm_lab.core.noise import derive
+from trm_lab.core.reasoner import Reasoner
 from trm_lab.core.rollouts import roll_out
 from trm_lab.core.supervision import empty_carry, refill, supervise
 
@@ -132,15 +134,13 @@ def test_evaluation_draws_by_seed_and_puzzle_whatever_its_batch(batch: int) -> N
     inputs, labels = puzzles.inputs.numpy(), puzzles.labels.numpy()
 
     def halts(seed: int, size: int) -> np.ndarray:
-        found = evaluate(
-            core, weights, weights.params, inputs, labels, steps=(1, 2), batch=size, seed=seed
-        )
-        return found.halt_logit
+        reasoner = Reasoner(core, weights, carried=True, seed=seed)
+        return evaluate(reasoner, inputs, labels, steps=(1, 2), batch=size).halt_logit
 
     np.testing.assert_allclose(halts(0, batch), halts(0, 3), rtol=1e-5)
     assert (np.abs(halts(0, batch) - halts(1, batch)) > 1e-6).all()
     setting = Rollouts(rollouts=(2,), steps=(1, 2), seed=0)
-    rolled = roll_out(core, weights, inputs, labels, setting).halt_logit
+    rolled = roll_out(Reasoner(core, weights, carried=True), inputs, labels, setting).halt_logit
     # Rollout 0 is what evaluation does; the other one starts elsewhere.
     np.testing.assert_allclose(rolled[:, 0], halts(0, batch), rtol=1e-5)
     assert (np.abs(rolled[:, 1] - rolled[:, 0]) > 1e-6).all()
@@ -152,7 +152,12 @@ def test_evaluation_starts_from_the_parameters_it_is_given() -> None:
     puzzles = tiny_batch(3)
     inputs, labels = puzzles.inputs.numpy(), puzzles.labels.numpy()
     ours, other = (
-        evaluate(core, weights, params, inputs, labels, steps=(1,)).halt_logit
+        evaluate(
+            Reasoner(core, replace(weights, params=params), carried=True),
+            inputs,
+            labels,
+            steps=(1,),
+        ).halt_logit
         for params in (
             weights.params,
             {k: -v if k.startswith("initial.") else v for k, v in weights.params.items()},

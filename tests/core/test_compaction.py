@@ -28,6 +28,7 @@ from trm_lab.core.core import Core, Readout
 from trm_lab.core.evaluation import Outcomes, evaluate
 from trm_lab.core.halting import Shown, wants_to_halt
 from trm_lab.core.losses import score
+from trm_lab.core.reasoner import Reasoner
 from trm_lab.parameters import Geometry
 
 STEPS = (1, 2, 4, 7)
@@ -56,9 +57,10 @@ def spread(model: Model, dtype: torch.dtype, geometry: Geometry = GEOMETRY) -> A
 
 @pytest.mark.parametrize("rule", LAWS, ids=name)
 @pytest.mark.parametrize("compact", [True, False])
+@pytest.mark.parametrize("carried", [True, False])
 @torch.no_grad()
 def test_every_puzzle_stops_at_its_own_step_and_stays_as_it_is(
-    rule: Halting | Oracle, compact: bool
+    rule: Halting | Oracle, compact: bool, carried: bool
 ) -> None:
     core, weights = spread(tiny_model(), torch.float64)
     inputs, labels = puzzles(13)
@@ -69,12 +71,12 @@ def test_every_puzzle_stops_at_its_own_step_and_stays_as_it_is(
     )  # fmt: skip
     labels[::3] = known.logits.argmax(-1)[::3]
     found = evaluate_when_halted(
-        core, weights, weights.params, inputs, labels,
+        Reasoner(core, weights, carried), inputs, labels,
         rule=rule, steps=STEPS, batch=8, compact=compact,
     )  # fmt: skip
     ends = []
     for i in range(13):
-        z = core.start(weights, 1)
+        start = z = core.start(weights, 1)
         target = torch.tensor(labels[i : i + 1])
         seen = {}
         for step in range(1, 8):
@@ -88,23 +90,26 @@ def test_every_puzzle_stops_at_its_own_step_and_stays_as_it_is(
             if bool(wants_to_halt(rule, Shown(halt, before, z[1], right))) or step == 7:
                 ends.append(step)
                 break
+            z = z if carried else start
         for k, step in enumerate(STEPS):
             right, share, logit = seen[min(step, ends[-1])]
             assert found.solved[i, k] == right
             assert found.cell_accuracy[i, k] == pytest.approx(share, rel=1e-6)
             assert found.halt_logit[i, k] == pytest.approx(logit, rel=1e-5)
     assert found.halting_step.tolist() == ends
-    if not isinstance(rule, Fixed):
+    if not carried:
+        assert set(ends) <= {1, 7}
+    elif not isinstance(rule, Fixed):
         assert len(set(ends)) > 1
 
 
-def test_a_rule_that_never_halts_is_all_steps() -> None:
+@pytest.mark.parametrize("carried", [True, False])
+def test_a_rule_that_never_halts_is_all_steps(carried: bool) -> None:
     core, weights = spread(tiny_model(), torch.float32)
     inputs, labels = puzzles(16)
-    plain = evaluate(core, weights, weights.params, inputs, labels, steps=STEPS, batch=8)
-    found = evaluate_when_halted(
-        core, weights, weights.params, inputs, labels, rule=Fixed(), steps=STEPS, batch=8
-    )
+    what = (Reasoner(core, weights, carried), inputs, labels)
+    plain = evaluate(*what, steps=STEPS, batch=8)
+    found = evaluate_when_halted(*what, rule=Fixed(), steps=STEPS, batch=8)
     assert same(plain, found)
     assert plain.halting_step.tolist() == [7] * 16
 
@@ -120,10 +125,11 @@ def test_a_rule_that_never_halts_is_all_steps() -> None:
     cells=st.sampled_from([4, 9, 16]),
     ffn=st.sampled_from(FEED_FORWARDS),
     initial=st.sampled_from(INITIALS),
+    carried=st.booleans(),
 )
 def test_compaction_changes_no_bit(
     mixer: Any, dtype: torch.dtype, rule: Any, count: int, batch: int, width: int, cells: int,
-    ffn: Any, initial: Any,
+    ffn: Any, initial: Any, carried: bool,
 ) -> None:  # fmt: skip
     if isinstance(mixer, Attention) and mixer.head_dim is None and width % (2 * mixer.heads):
         width = 4 * mixer.heads
@@ -131,7 +137,7 @@ def test_compaction_changes_no_bit(
     whole = WholeProgram()  # asked for by a learned start
     model = tiny_model(mixer=mixer, width=width, ffn=ffn, initial=initial, gradient=whole)
     core, weights = spread(model, dtype, geometry)
-    what = (core, weights, weights.params, *puzzles(count, geometry))
+    what = (Reasoner(core, weights, carried), *puzzles(count, geometry))
     options = {"rule": rule, "steps": (1, 3, 16), "batch": batch}
     kept = evaluate_when_halted(*what, **options, compact=False)
     found = evaluate_when_halted(*what, **options)
@@ -145,7 +151,7 @@ def test_compaction_changes_no_bit_at_the_size_of_sudoku(mixer: Any, dtype: torc
     geometry = Geometry(81, 11, 1)
     model = tiny_model(mixer=mixer, width=128, layers=1, round_to=32, n=1, T=1)
     core, weights = spread(model, dtype, geometry)
-    what = (core, weights, weights.params, *puzzles(21, geometry))
+    what = (Reasoner(core, weights, carried=True), *puzzles(21, geometry))
     plain = evaluate(*what, steps=(2,))
     middle = Confidence(threshold=float(np.median(plain.halt_logit)))
     options = {"rule": middle, "steps": (1, 6), "batch": 16}
@@ -171,7 +177,7 @@ def test_halted_puzzles_cost_nothing() -> None:
     inputs, labels = puzzles(200)
     Counting.rows = 0
     found = evaluate_when_halted(
-        Counting(model, GEOMETRY, torch.float32), weights, weights.params, inputs, labels,
+        Reasoner(Counting(model, GEOMETRY, torch.float32), weights, carried=True), inputs, labels,
         rule=Confidence(), steps=(16,), batch=32,
     )  # fmt: skip
     assert found.halting_step.mean() < 8
@@ -191,7 +197,7 @@ def test_a_size_that_gives_other_bits_is_not_used() -> None:
     model = tiny_model()
     _, weights = spread(model, torch.float32)
     core = Fickle(model, GEOMETRY, torch.float32)
-    what = (core, weights, weights.params, *puzzles(150))
+    what = (Reasoner(core, weights, carried=True), *puzzles(150))
     options = {"rule": Confidence(), "steps": (1, 16), "batch": 128}
     kept = evaluate_when_halted(*what, **options, compact=False)
     found = evaluate_when_halted(*what, **options)
@@ -206,7 +212,7 @@ def test_sizes_are_multiples_of_eight() -> None:
 
 def test_a_threshold_trades_steps_for_accuracy() -> None:
     core, weights = spread(tiny_model(), torch.float64)
-    what = (core, weights, weights.params, *puzzles(60))
+    what = (Reasoner(core, weights, carried=True), *puzzles(60))
     means = [
         evaluate_when_halted(*what, rule=rule, steps=(16,)).halting_step.mean()
         for rule in (

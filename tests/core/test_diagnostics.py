@@ -22,6 +22,7 @@ from trm_lab.config import (
     LastUpdates,
     Layout,
     Mixer,
+    NoCarry,
     Supervision,
     TokenMLP,
     TwoLatents,
@@ -36,9 +37,12 @@ from trm_lab.core.diagnostics import (
     spectral_radius,
 )
 from trm_lab.core.losses import puzzle_losses
+from trm_lab.core.reasoner import Reasoner
+from trm_lab.training.diagnose import DIMS
 
 F64 = torch.float64
 BOTH = [Attention(heads=1), TokenMLP()]
+PLAIN = Supervision(N_sup=3)
 
 
 class Tiny:
@@ -46,7 +50,8 @@ class Tiny:
 
     def __init__(self, **changes: Any) -> None:
         self.model = tiny_model(n=2, T=2, **changes)
-        self.weights, self.batch = tiny_weights(self.model, F64), tiny_batch(2)
+        self.weights = tiny_weights(self.model, F64)
+        self.batch = tiny_batch(2)._replace(identifiers=torch.zeros(2, dtype=torch.int64))
         self.core = Core(self.model, GEOMETRY, F64)
         self.start = random_latents(self.core, 2)
         self.rows = self.weights.rows(self.batch.identifiers)
@@ -68,11 +73,12 @@ class Tiny:
             for row in parts
         ])  # fmt: skip
 
-    def diagnosed(self, **changes: Any) -> Diagnostics:
+    def diagnosed(self, supervision: Supervision = PLAIN, **changes: Any) -> Diagnostics:
         given: dict[str, Any] = {"steps": 2, "iterations": 64, **changes}
         return diagnose(
-            self.core, self.weights, self.batch, Supervision(N_sup=3), self.start, **given
-        )
+            Reasoner(self.core, self.weights, supervision.carried), self.batch, supervision,
+            self.start, **given,
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("mixer", BOTH, ids=name)
@@ -219,6 +225,19 @@ def test_the_gradient_is_compared_with_that_of_the_whole_program(gradient: Any) 
         assert found.gradient_norm_ratio[step] == pytest.approx(ratio, rel=1e-9)
         assert (cosine > 1 - 1e-12) == isinstance(gradient, WholeProgram)
         z = tuple(v.detach() for v in out.z)
+
+
+def test_without_a_carry_every_step_is_the_first_one() -> None:
+    tiny = Tiny()
+    anew = Supervision(N_sup=3, loop=NoCarry())
+    first, every = tiny.diagnosed(steps=1), tiny.diagnosed(anew, steps=3)
+    for field, expected in first._asdict().items():
+        axis = DIMS[field].index("step")
+        found = getattr(every, field)
+        assert found.shape[axis] == 3
+        assert np.array_equal(found, np.repeat(expected, 3, axis)), field
+    carried = tiny.diagnosed(steps=3)
+    assert not np.isclose(carried.residual[:, 0], carried.residual[:, 1]).any()
 
 
 def test_the_labels_of_the_states_are_in_place() -> None:

@@ -9,6 +9,7 @@ from trm_lab.config import Attention, Mixer, TokenMLP
 from trm_lab.core.core import Core, Weights
 from trm_lab.core.evaluation import Outcomes, evaluate
 from trm_lab.core.losses import score, solution
+from trm_lab.core.reasoner import Reasoner
 
 P = 9
 MIXERS = [Attention(heads=1), TokenMLP()]
@@ -31,7 +32,8 @@ def setting(mixer: Mixer) -> tuple[Core, Weights, np.ndarray, np.ndarray]:
 
 def outcomes(mixer: Mixer, batch: int = 64, steps: tuple[int, ...] = (1, 2, 4)) -> Outcomes:
     core, weights, inputs, labels = setting(mixer)
-    return evaluate(core, weights, weights.params, inputs, labels, steps=steps, batch=batch)
+    reasoner = Reasoner(core, weights, carried=True)
+    return evaluate(reasoner, inputs, labels, steps=steps, batch=batch)
 
 
 @pytest.mark.parametrize("mixer", MIXERS, ids=lambda m: m.kind)
@@ -77,8 +79,9 @@ def test_the_steps_asked_for_do_not_change_what_a_step_gives() -> None:
 def test_permuting_puzzles_permutes_outcomes() -> None:
     core, weights, inputs, labels = setting(MIXERS[0])
     order = np.random.default_rng(0).permutation(P)
-    kept = evaluate(core, weights, weights.params, inputs, labels, steps=(1, 4))
-    moved = evaluate(core, weights, weights.params, inputs[order], labels[order], steps=(1, 4))
+    reasoner = Reasoner(core, weights, carried=True)
+    kept = evaluate(reasoner, inputs, labels, steps=(1, 4))
+    moved = evaluate(reasoner, inputs[order], labels[order], steps=(1, 4))
     assert np.array_equal(moved.solved, kept.solved[order])
     assert np.array_equal(moved.cell_accuracy, kept.cell_accuracy[order])
     np.testing.assert_allclose(moved.halt_logit, kept.halt_logit[order], rtol=1e-6)
@@ -86,19 +89,11 @@ def test_permuting_puzzles_permutes_outcomes() -> None:
 
 def test_no_slot_leaves_early_even_if_the_head_says_so() -> None:
     core, weights, inputs, labels = setting(MIXERS[0])
-    plain = evaluate(core, weights, weights.params, inputs, labels, steps=(4,))
-    sure = {**weights.params, "head.halt.bias": torch.full((2,), 100.0, dtype=torch.float64)}
-    found = evaluate(core, weights, sure, inputs, labels, steps=(4,))
+    plain = evaluate(Reasoner(core, weights, carried=True), inputs, labels, steps=(4,))
+    weights.params["head.halt.bias"].data[:] = 100.0
+    found = evaluate(Reasoner(core, weights, carried=True), inputs, labels, steps=(4,))
     assert (found.halt_logit > 50).all()
     assert np.array_equal(found.solved, plain.solved)
-
-
-def test_the_parameters_given_are_those_evaluated() -> None:
-    core, weights, inputs, labels = setting(MIXERS[0])
-    other = {k: -p.detach() for k, p in weights.params.items()}
-    plain = evaluate(core, weights, weights.params, inputs, labels, steps=(1,))
-    found = evaluate(core, weights, other, inputs, labels, steps=(1,))
-    assert not np.array_equal(found.halt_logit, plain.halt_logit)
 
 
 def test_means_are_over_puzzles() -> None:

@@ -1,5 +1,7 @@
 """Rollouts: plain first, then perturbed, each a function of its own key."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,8 @@ from trm_lab.config.test_time import Rollouts
 from trm_lab.core.core import Core, Weights
 from trm_lab.core.evaluation import evaluate
 from trm_lab.core.noise import derive, normal
-from trm_lab.core.rollouts import puzzle_keys, roll_out
+from trm_lab.core.reasoner import Reasoner
+from trm_lab.core.rollouts import roll_out
 from trm_lab.core.selection import Trials
 
 P = 7
@@ -28,31 +31,38 @@ def setting(dtype: torch.dtype = torch.float64) -> tuple[Core, Weights, np.ndarr
 def run(grid: Rollouts, batch: int = 64, order: np.ndarray | None = None) -> Trials:
     core, weights, inputs, labels = setting()
     order = np.arange(P) if order is None else order
-    return roll_out(core, weights, inputs[order], labels[order], grid, batch=batch)
+    reasoner = Reasoner(core, weights, carried=True)
+    return roll_out(reasoner, inputs[order], labels[order], grid, batch=batch)
 
 
+@pytest.mark.parametrize("carried", [True, False])
 @pytest.mark.parametrize("grid", [NOISY, Rollouts(steps=(1, 2, 4), rollouts=(3,), restarts=True)])
-def test_rollout_0_is_the_plain_evaluation(grid: Rollouts) -> None:
+def test_rollout_0_is_the_plain_evaluation(grid: Rollouts, carried: bool) -> None:
     core, weights, inputs, labels = setting()
-    plain = evaluate(core, weights, weights.params, inputs, labels, steps=grid.steps)
-    found = run(grid)
+    what = (Reasoner(core, weights, carried), inputs, labels)
+    plain = evaluate(*what, steps=grid.steps)
+    found = roll_out(*what, grid)
     assert np.array_equal(found.solved[:, 0], plain.solved)
     np.testing.assert_allclose(found.halt_logit[:, 0], plain.halt_logit, rtol=1e-6)
     np.testing.assert_allclose(found.cell_accuracy[:, 0], plain.cell_accuracy, rtol=1e-6)
 
 
 @pytest.mark.parametrize("relative", [False, True])
-def test_a_noisy_rollout_is_a_hand_loop(relative: bool) -> None:
+@pytest.mark.parametrize("carried", [True, False])
+def test_a_noisy_rollout_is_a_hand_loop(relative: bool, carried: bool) -> None:
     core, weights, inputs, labels = setting()
     grid = Rollouts(
         steps=(1, 3), rollouts=(2,), noise=0.3, relative=relative, restarts=True, seed=5
     )
-    found = roll_out(core, weights, inputs, labels, grid)
+    reasoner = Reasoner(core, weights, carried, seed=5)
+    found = roll_out(reasoner, inputs, labels, grid)
     S, D = core.positions, core.model.width
     for p in range(P):
-        key = puzzle_keys(inputs[p : p + 1], 5, 2)[1:]
+        key = reasoner.keys(inputs[p : p + 1], 2)[1:]
         z = [normal(derive(derive(key, 0), i), S * D).view(1, S, D).double() for i in range(2)]
+        start = z
         for step in (1, 2, 3):
+            z = z if carried else start
             before = z[1]
             noise = [normal(derive(derive(key, step), i), S * D).view(1, S, D) for i in range(2)]
             size = [a.square().mean().sqrt() if relative else 1.0 for a in z]
@@ -95,7 +105,7 @@ def test_rollouts_differ_from_each_other_and_between_seeds() -> None:
 def test_same_names_the_lowest_rollout_with_that_answer() -> None:
     core, weights, inputs, labels = setting()
     weights.params["head.logits"].data[:] = 0  # every answer alike
-    found = roll_out(core, weights, inputs, labels, NOISY)
+    found = roll_out(Reasoner(core, weights, carried=True), inputs, labels, NOISY)
     assert (found.same == 0).all()
     mixed = run(Rollouts(steps=(2,), rollouts=(8,), noise=2.0)).same[..., 0]
     assert (mixed <= np.arange(8)).all()
@@ -105,10 +115,11 @@ def test_same_names_the_lowest_rollout_with_that_answer() -> None:
 
 def test_depth_and_width_of_a_step_can_be_changed() -> None:
     core, weights, inputs, labels = setting()
-    deep = roll_out(core, weights, inputs, labels, Rollouts(steps=(2,), n=3, T=2))
-    plain = evaluate(core, weights, weights.params, inputs, labels, steps=(2,), n=3, T=2)
+    reasoner = Reasoner(core, weights, carried=True)
+    deep = roll_out(reasoner, inputs, labels, Rollouts(steps=(2,), n=3, T=2))
+    plain = evaluate(replace(reasoner, n=3, T=2), inputs, labels, steps=(2,))
     np.testing.assert_allclose(deep.halt_logit[:, 0], plain.halt_logit, rtol=1e-6)
-    shallow = roll_out(core, weights, inputs, labels, Rollouts(steps=(2,)))
+    shallow = roll_out(reasoner, inputs, labels, Rollouts(steps=(2,)))
     assert not np.isclose(shallow.halt_logit, deep.halt_logit).any()
 
 
@@ -116,6 +127,6 @@ def test_half_precision_rolls_out_too() -> None:
     model = tiny_model(mixer=TokenMLP())
     core, weights = Core(model, GEOMETRY, torch.bfloat16), tiny_weights(model, torch.bfloat16)
     inputs = tiny_batch(P).inputs.numpy()
-    found = roll_out(core, weights, inputs, inputs, NOISY)
+    found = roll_out(Reasoner(core, weights, carried=True), inputs, inputs, NOISY)
     assert np.isfinite(found.halt_logit).all()
     assert np.isfinite(found.residual).all()

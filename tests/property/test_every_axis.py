@@ -14,9 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.contract.instances import INSTANCES
 from trm_lab.accounting import step_flops
 from trm_lab.config import GeneratedSudoku, Implicit, Recipe
-from trm_lab.core.evaluation import evaluate
 from trm_lab.tasks.build import build
 from trm_lab.tasks.dataset import TaskData
+from trm_lab.training.evaluation import outcomes
 from trm_lab.training.session import Session
 from trm_lab.training.stream import Stream
 
@@ -153,14 +153,16 @@ def test_a_recipe_trains_evaluates_and_costs_what_accounting_says(
     else:
         assert found == pytest.approx(stated, rel=0.01)
     assert np.isfinite(session.record()["loss"])
-    test = puzzles().test
-    outcomes = evaluate(
-        session.core, session.evaluated, session.evaluated.params, test.inputs, test.labels,
-        steps=recipe.eval.final_steps,
-    )  # fmt: skip
-    assert outcomes.solved.shape == (6, 2)
-    assert ((outcomes.cell_accuracy >= 0) & (outcomes.cell_accuracy <= 1)).all()
-    assert np.isfinite(outcomes.halt_logit).all()
+    told = outcomes(
+        recipe, session.core, session.evaluated, puzzles().test, recipe.eval.final_steps
+    )
+    assert told.solved.shape == (6, 2)
+    assert ((told.cell_accuracy >= 0) & (told.cell_accuracy <= 1)).all()
+    assert np.isfinite(told.halt_logit).all()
+    at_once = recipe.eval.policy.kind == "all_steps"
+    assert (told.halting_step == 2).all() if at_once else (told.halting_step <= 2).all()
+    if not recipe.supervision.carried:
+        assert np.array_equal(told.halt_logit[:, 0], told.halt_logit[:, 1])
 
 
 def test_the_draws_reach_every_value_of_every_axis() -> None:

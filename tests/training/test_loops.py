@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -12,6 +13,7 @@ from tests.training.test_resume import Interrupted
 from tests.training.tiny_run import EXECUTION, results, tiny_recipe
 from trm_lab.accounting import account, step_flops
 from trm_lab.config import Recipe, SampledDepth
+from trm_lab.config.test_time import Rollouts, Subject
 from trm_lab.core.core import Core
 from trm_lab.core.halting import halting_losses
 from trm_lab.core.losses import puzzle_losses, score
@@ -19,9 +21,11 @@ from trm_lab.core.supervision import refill, supervise
 from trm_lab.runs import RunFolder, State
 from trm_lab.tasks.build import build
 from trm_lab.training import train
+from trm_lab.training.diagnose import diagnose_run
 from trm_lab.training.optimizers import average, build_optimizer, rate, set_rates, sign_sgd
 from trm_lab.training.session import Session
 from trm_lab.training.stream import Stream
+from trm_lab.training.test_time import evaluate_run
 from trm_lab.training.update import work
 
 WHOLE = {"model": {"gradient": "whole_program"}}
@@ -235,13 +239,38 @@ def test_without_a_carry_every_step_is_a_first_step() -> None:
 
 
 def test_a_run_without_a_carry_is_evaluated_without(tmp_path: Path) -> None:
-    import numpy as np
-
     train(RECIPES["no carry"], tmp_path, execution=EXECUTION)
     with np.load(RunFolder(tmp_path).evaluation("last")) as stored:
         logits = stored["halt_logit"]
     assert np.array_equal(logits[:, 0], logits[:, 1])
     assert np.array_equal(logits[:, 0], logits[:, 2])
+    grid = evaluate_run(
+        tmp_path, Rollouts(steps=(1, 3), rollouts=(1, 2), noise=0.5), execution=EXECUTION
+    ).grid
+    assert np.array_equal(grid["residual"][:, 0, 0], grid["residual"][:, 0, 1])
+    np.testing.assert_allclose(grid["halt_logit"][:, 0], logits[:, [0, 2]], rtol=1e-4)
+    assert not np.isclose(grid["halt_logit"][:, 1, 0], grid["halt_logit"][:, 1, 1]).any()
+    data, _ = diagnose_run(tmp_path, Subject(limit=3), iterations=4, execution=EXECUTION)
+    assert np.array_equal(data["residual"][:, 0], data["residual"][:, 2])
+
+
+def test_without_a_carry_going_on_is_worth_what_the_same_step_says() -> None:
+    """The next step is this one again, so nothing is looked ahead at and nothing is paid for it."""
+    changes = {"supervision": {"halting": "q_learning", "loop": "no_carry", "exploration": 0.0}}
+    recipe = tiny_recipe(changes, train={"dtype": "float64"})
+    session = fresh(recipe)
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        first = work(recipe, session.core, session.weights, session.stream, session.carry, 1)
+    assert counter.get_total_flops() == step_flops(recipe, recipe.counts(1))
+    (outcome,) = first.outcomes
+    assert torch.equal(outcome.look_ahead, outcome.halt.max(-1).values.sigmoid())
+    still = first.carry._replace(halted=torch.zeros(4, dtype=torch.bool))
+    second = work(recipe, session.core, session.weights, session.stream, still, 2)
+    torch.testing.assert_close(second.outcomes[0].halt, outcome.halt, rtol=1e-12, atol=1e-12)
+    assert second.carry.steps.tolist() == [2] * 4
+    last = second.carry._replace(halted=torch.zeros(4, dtype=torch.bool))
+    (third,) = work(recipe, session.core, session.weights, session.stream, last, 3).outcomes
+    assert torch.equal(third.look_ahead, third.halt[:, 0].sigmoid())
 
 
 def test_stages_hold_for_their_updates_and_are_paid_for() -> None:

@@ -10,6 +10,7 @@ from tests.training.tiny_run import EXECUTION, records, tiny_recipe
 from trm_lab.config.halting import AsTrained
 from trm_lab.core.compaction import evaluate_when_halted
 from trm_lab.core.core import Core
+from trm_lab.core.reasoner import Reasoner
 from trm_lab.parameters import Geometry
 from trm_lab.runs import RunFolder, State
 from trm_lab.tasks.build import build
@@ -17,16 +18,20 @@ from trm_lab.training import train
 from trm_lab.training.stored import stored_weights
 
 
+@pytest.mark.parametrize("carried", [True, False])
 @pytest.mark.parametrize("rule", ["own", {"kind": "residual", "threshold": 0.5}, "oracle"], ids=str)
-def test_a_run_evaluates_up_to_the_halting_step(tmp_path: Path, rule: Any) -> None:
-    recipe = tiny_recipe(eval={"policy": {"kind": "when_halted", "rule": rule}})
+def test_a_run_evaluates_up_to_the_halting_step(tmp_path: Path, rule: Any, carried: bool) -> None:
+    recipe = tiny_recipe(
+        supervision={"loop": "slot_carry" if carried else "no_carry"},
+        eval={"policy": {"kind": "when_halted", "rule": rule}},
+    )
     assert train(recipe, tmp_path, execution=EXECUTION) is State.COMPLETED
     folder, test = RunFolder(tmp_path), build(recipe.task).test
     core = Core(recipe.model, Geometry.of(recipe.task))
     weights = stored_weights(folder, core, "last")
     named = recipe.eval.policy.rule
     found = evaluate_when_halted(
-        core, weights, weights.params, test.inputs, test.labels,
+        Reasoner(core, weights, carried), test.inputs, test.labels,
         rule=recipe.supervision.halting if isinstance(named, AsTrained) else named,
         steps=recipe.eval.final_steps, batch=100,
     )  # fmt: skip

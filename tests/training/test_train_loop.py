@@ -24,13 +24,14 @@ from tests.training.tiny_run import (
 from trm_lab.accounting import account
 from trm_lab.config import Recipe
 from trm_lab.core.core import Core, Weights
-from trm_lab.core.evaluation import Outcomes, evaluate
+from trm_lab.core.evaluation import Outcomes
 from trm_lab.errors import ConfigError, RunBusyError
 from trm_lab.parameters import Geometry
 from trm_lab.runs import Labels, RunFolder, State
 from trm_lab.tasks.build import build
 from trm_lab.training import Execution, train
 from trm_lab.training.environment import prepare
+from trm_lab.training.evaluation import outcomes
 from trm_lab.training.optimizers import rate
 from trm_lab.training.session import Session
 
@@ -68,9 +69,7 @@ def evaluated(recipe: Recipe, params: dict[str, torch.Tensor], folder: RunFolder
     weights = Weights(params, tuple(tensors[f"initial/{n}"] for n in names), tensors.get("table"))
     data = build(recipe.task)
     core = Core(recipe.model, Geometry.of(recipe.task), getattr(torch, recipe.train.dtype))
-    return evaluate(
-        core, weights, params, data.test.inputs, data.test.labels, steps=recipe.eval.final_steps
-    )
+    return outcomes(recipe, core, weights, data.test, recipe.eval.final_steps)
 
 
 def part(folder: RunFolder, prefix: str) -> dict[str, torch.Tensor]:
@@ -317,10 +316,7 @@ def test_the_best_weights_are_evaluated_with_their_own_table(tmp_path: Path) -> 
 
     def logits(which: str, table: str) -> np.ndarray:
         weights = Weights(params[which], initial, tables[table])
-        found = evaluate(
-            core, weights, weights.params, data.test.inputs, data.test.labels, steps=(1, 2, 3)
-        )
-        return found.halt_logit
+        return outcomes(recipe, core, weights, data.test, (1, 2, 3)).halt_logit
 
     for which, other in (("best", "last"), ("last", "raw")):
         with np.load(folder.evaluation(which)) as stored:

@@ -11,6 +11,7 @@ from trm_lab.config.loops import (
     Depth,
     FixedDepth,
     Loop,
+    NoCarry,
     SampledDepth,
     SlotCarry,
     Stage,
@@ -75,6 +76,11 @@ class Supervision(Setting):
     def steps_per_update(self) -> int:
         """Supervision steps of an optimiser update."""
         return self.loop.steps if isinstance(self.loop, SlotCarry) else 1
+
+    @property
+    def carried(self) -> bool:
+        """Whether latents go on from step to step, in training and in evaluation."""
+        return not isinstance(self.loop, NoCarry)
 
     @property
     def linked(self) -> bool:

@@ -9,20 +9,17 @@ kernel; so the first step at a smaller size runs at both sizes, and a size that 
 not used.  Shapes: P puzzles, W slots, K recorded steps.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from jaxtyping import Bool, Int, Integer
 from torch import Tensor
 
 from trm_lab.config.halting import Halting, Oracle
-from trm_lab.core.core import Core, Readout, Weights
+from trm_lab.core.core import Readout
 from trm_lab.core.evaluation import Outcomes
 from trm_lab.core.halting import HALT, Shown, wants_to_halt
 from trm_lab.core.losses import score
-from trm_lab.core.recursion import Latents
-from trm_lab.core.rollouts import puzzle_keys, start_keys
+from trm_lab.core.reasoner import Reasoner
 
 MULTIPLE = 8
 """Every number of slots is a multiple of this."""
@@ -30,20 +27,14 @@ MULTIPLE = 8
 
 @torch.no_grad()
 def evaluate_when_halted(
-    core: Core,
-    weights: Weights,
-    params: Mapping[str, Tensor],
+    reasoner: Reasoner,
     inputs: Integer[np.ndarray, "P L"],
     labels: Integer[np.ndarray, "P *M L"],
     *,
     rule: Halting | Oracle,
     steps: tuple[int, ...],
-    n: int | None = None,
-    T: int | None = None,
     batch: int = 64,
-    seed: int = 0,
     compact: bool = True,
-    carried: bool = True,
 ) -> Outcomes:
     """Evaluate like `evaluate`, each puzzle up to the step at which `rule` halts it.
 
@@ -51,41 +42,41 @@ def evaluate_when_halted(
     not be the one trained with.  `compact=False` leaves halted puzzles in the batch until all its
     puzzles have halted, and gives the same bits.
     """
-    device, count, wide = core.device, len(inputs), torch.promote_types(core.dtype, torch.float32)
+    core, count = reasoner.core, len(inputs)
+    device, wide = core.device, torch.promote_types(core.dtype, torch.float32)
     # One more puzzle than there are: empty slots work on it, and its outcome is left out.
     tokens = torch.as_tensor(inputs.astype(np.int32)[[*range(count), 0]], device=device)
     target = torch.as_tensor(labels.astype(np.int64)[[*range(count), 0]], device=device)
     columns = torch.tensor(steps, device=device)
     found = torch.zeros(count + 1, len(steps), 3, dtype=wide, device=device)
     halting_step = np.zeros(count + 1, dtype=np.int32)
-    keys = start_keys(puzzle_keys(inputs, seed, 1).to(device))
+    keys = reasoner.keys(inputs)
     slots = _Slots(count, *_sizes(min(batch, count)))
-
-    def advance(z: Latents, place: Int[Tensor, " W"]) -> Readout:
-        rows = weights.rows(torch.zeros_like(place))
-        return core.step(params, z, tokens[place], rows, n=n, T=T)
-
-    z = core.start(weights, slots.size, keys[:1].expand(slots.size), params)
+    start = z = reasoner.start(keys[:1].expand(slots.size))
     while slots.fill(everywhere=not compact):
-        new = torch.as_tensor(slots.fresh if carried else np.arange(slots.size), device=device)
+        new = torch.as_tensor(slots.fresh, device=device)
         place = torch.as_tensor(slots.place, device=device)
-        start = core.start(weights, len(new), keys[place[new]], params)
-        z = tuple(old.index_copy(0, new, s) for old, s in zip(z, start, strict=True))
-        read = advance(z, place)
+        if len(new):
+            fresh = reasoner.start(keys[place[new]])
+            z, start = (
+                tuple(old.index_copy(0, new, f) for old, f in zip(latents, fresh, strict=True))
+                for latents in (z, start)
+            )
+        read, after = reasoner.step(z, start, tokens[place])
         smaller = slots.smaller() if compact else None
         if smaller is not None:
             kept = torch.as_tensor(slots.kept(smaller), device=device)
-            packed = tuple(latent[kept] for latent in z)
-            again = advance(packed, place[kept])
+            packed, starts = (tuple(latent[kept] for latent in old) for old in (z, start))
+            again, then = reasoner.step(packed, starts, tokens[place[kept]])
             if _same_bits(read, again, kept[: slots.working]):
-                z, read, place = packed, again, place[kept]
+                z, start, read, after, place = packed, starts, again, then, place[kept]
                 slots.shrink(smaller)
             else:
                 slots.sizes.remove(smaller)
         right, cells = score(read.logits, target[place])
         answer = core.model.layout.answer
         shown = Shown(read.halt, z[answer], read.z[answer], right)
-        z = read.z
+        z = after
         done = slots.advance(wants_to_halt(rule, shown).cpu().numpy(), steps[-1])
         halting_step[slots.place[done]] = slots.taken[done]
         now = torch.as_tensor(slots.taken, device=device)[:, None]

@@ -93,21 +93,15 @@ class Core:
         weights: Weights,
         batch: int,
         keys: Int[Tensor, " B"] | None = None,
-        params: Params | None = None,
     ) -> Latents:
-        """Give the latents of fresh puzzles.
-
-        `keys` are the random keys of the puzzles, which a random start needs; `params` stands in
-        for `weights.params`, where a learned start lies.
-        """
+        """Give the latents of fresh puzzles; `keys` are their keys, which a random start needs."""
         shape = (batch, self.positions, self.model.width)
         latents, setting = self.model.layout.latents, self.model.initial
         match setting:
             case FixedStart():
                 return tuple(v.to(self.dtype).expand(shape) for v in weights.initial)
             case LearnedStart():
-                learned = weights.params if params is None else params
-                vectors = (learned[f"initial.{name}"] for name in latents)
+                vectors = (weights.params[f"initial.{name}"] for name in latents)
                 return tuple(v.to(self.dtype).expand(shape) for v in vectors)
             case ZeroStart():
                 zeros = torch.zeros(shape, dtype=self.dtype, device=self.device)

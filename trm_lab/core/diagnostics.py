@@ -1,7 +1,8 @@
 """What a recursion does: residuals, Jacobian of the cycle, dimension of its states, gradients.
 
 Everything is measured along supervision steps from a fresh start, at given parameters.  Inside a
-step the program is T plain cycles; from step to step the latents move as the model moves them.
+step the program is T plain cycles; from step to step the latents move as the model moves them, or
+start anew where it carries none.
 Shapes: P puzzles, K supervision steps, U updates of a program, N numbers of a puzzle's latents.
 """
 
@@ -17,8 +18,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from trm_lab.config.gradient import WholeProgram
 from trm_lab.config.supervision import Supervision
-from trm_lab.core.core import Core, Weights
+from trm_lab.core.core import Core
 from trm_lab.core.products import Params
+from trm_lab.core.reasoner import Reasoner
 from trm_lab.core.recursion import Latents, write
 from trm_lab.core.supervision import Batch, Carry, supervise
 
@@ -36,7 +38,7 @@ class Diagnostics(NamedTuple):
     """Of the Jacobian of one cycle, all latents jointly, at the latents after the step."""
     lyapunov: Float[np.ndarray, "P K"]
     """Finite-time Lyapunov exponent: mean growth over the step's updates of the logarithm of a
-    tangent vector that is carried along from the first step on."""
+    tangent vector that goes along with the latents: from the first step on, or from every start."""
     participation: Float[np.ndarray, "K Z"]
     """Participation ratio of each latent after the step, over puzzles and positions."""
     gradient_cosine: Float[np.ndarray, " K"]
@@ -47,8 +49,7 @@ class Diagnostics(NamedTuple):
 
 
 def diagnose(
-    core: Core,
-    weights: Weights,
+    reasoner: Reasoner,
     batch: Batch,
     supervision: Supervision,
     start: Latents,
@@ -59,8 +60,10 @@ def diagnose(
     """Measure all diagnostics over the given supervision steps, in the core's precision.
 
     `iterations` are the Arnoldi iterations of the spectral radius, each one product with the
-    Jacobian.  Gradients are those of the sum of the puzzles' losses.
+    Jacobian.  Gradients are those of the sum of the puzzles' losses.  Puzzles have identifier 0, as
+    in evaluation.
     """
+    core, weights = reasoner.core, reasoner.weights
     model, params = core.model, {k: p.detach() for k, p in weights.params.items()}
     rows = weights.rows(batch.identifiers)
     with torch.no_grad():
@@ -72,7 +75,7 @@ def diagnose(
             z = write(z, x, net, update)
         return z
 
-    tangent = _directions(start)
+    tangent = aim = _directions(start)
     kept: list[tuple[Tensor, ...]] = []
     z = start
     for step in range(1, steps + 1):
@@ -89,11 +92,12 @@ def diagnose(
                       torch.zeros_like(batch.identifiers, dtype=torch.bool), batch)  # fmt: skip
         likeness, ratio = compare_gradients(core, params, supervision, carry, rows)
         with torch.no_grad():
-            z = core.step(params, z, batch.inputs, rows).z
+            read, z = reasoner.step(z, start, batch.inputs)
+            tangent = tangent if reasoner.carried else aim
         kept.append((
-            residual, cosine, spectral_radius(advance, z, iterations),
+            residual, cosine, spectral_radius(advance, read.z, iterations),
             growth / (model.T * len(cycle)),
-            torch.stack([participation_ratio(latent) for latent in z]), likeness, ratio,
+            torch.stack([participation_ratio(latent) for latent in read.z]), likeness, ratio,
         ))  # fmt: skip
     stacked = [torch.stack(part).double().cpu().numpy() for part in zip(*kept, strict=True)]
     return Diagnostics(*(np.moveaxis(v, 0, 1) for v in stacked[:4]), *stacked[4:])

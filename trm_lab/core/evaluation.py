@@ -3,18 +3,15 @@
 Shapes: P puzzles, K recorded steps.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Integer
-from torch import Tensor
 
-from trm_lab.core.core import Core, Weights
 from trm_lab.core.halting import HALT
 from trm_lab.core.losses import score
-from trm_lab.core.rollouts import puzzle_keys, start_keys
+from trm_lab.core.reasoner import Reasoner
 
 
 @dataclass(frozen=True)
@@ -43,38 +40,25 @@ class Outcomes:
 
 @torch.no_grad()
 def evaluate(
-    core: Core,
-    weights: Weights,
-    params: Mapping[str, Tensor],
+    reasoner: Reasoner,
     inputs: Integer[np.ndarray, "P L"],
     labels: Integer[np.ndarray, "P *M L"],
     *,
     steps: tuple[int, ...],
-    n: int | None = None,
-    T: int | None = None,
     batch: int = 64,
-    seed: int = 0,
-    carried: bool = True,
 ) -> Outcomes:
-    """Evaluate parameters on puzzles with identifier 0 after each of the given (rising) steps.
-
-    `params` stands in for `weights.params`, so that averaged weights can be evaluated.  `n` and `T`
-    default to the model's own.  A random start is that of rollout 0: keyed by `seed` and the
-    puzzle's tokens, not by its place or its batch.  Without `carried` latents every step starts
-    anew, as in training without a carry.
-    """
+    """Evaluate a model on puzzles after each of the given (rising) steps."""
     kept: tuple[list[np.ndarray], ...] = ([], [], [])
+    device = reasoner.core.device
     for at in range(0, len(inputs), batch):
-        tokens = torch.as_tensor(inputs[at : at + batch].astype(np.int32), device=core.device)
-        target = torch.as_tensor(labels[at : at + batch].astype(np.int64), device=core.device)
-        rows = weights.rows(torch.zeros(len(tokens), dtype=torch.int64, device=core.device))
-        keys = start_keys(puzzle_keys(inputs[at : at + batch], seed, 1).to(core.device))
-        start = z = core.start(weights, len(tokens), keys, params)
+        tokens = torch.as_tensor(inputs[at : at + batch].astype(np.int32), device=device)
+        target = torch.as_tensor(labels[at : at + batch].astype(np.int64), device=device)
+        start = z = reasoner.start(reasoner.keys(inputs[at : at + batch]))
         recorded = []
         for step in range(1, steps[-1] + 1):
-            z, logits, halt = core.step(params, z if carried else start, tokens, rows, n=n, T=T)
+            read, z = reasoner.step(z, start, tokens)
             if step in steps:
-                recorded.append((*score(logits, target), halt[..., HALT]))
+                recorded.append((*score(read.logits, target), read.halt[..., HALT]))
         for chunks, values in zip(kept, zip(*recorded, strict=True), strict=True):
             chunks.append(torch.stack(values, dim=-1).cpu().float().numpy())
     solved, cells, halts = (np.concatenate(chunks) for chunks in kept)

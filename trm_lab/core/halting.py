@@ -98,7 +98,7 @@ def continue_value(
 ) -> Float[Tensor, " B"] | None:
     """Value of going on, from the head's logits one step later; None if the rule has no use for it.
 
-    `next_halt` is called only by the rule that needs HRM's extra forward pass.
+    `next_halt` is called only by the rule that needs HRM's look ahead.
     """
     if not isinstance(rule, QLearning) or N_sup == 1:
         return None

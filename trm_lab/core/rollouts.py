@@ -5,7 +5,7 @@ latents that noise was added to.  Shapes: P puzzles, R rollouts, B puzzles of a 
 steps, D width.
 """
 
-from hashlib import sha256
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,23 +13,18 @@ from jaxtyping import Int, Integer
 from torch import Tensor
 
 from trm_lab.config.test_time import Rollouts
-from trm_lab.core.core import Core, Weights
 from trm_lab.core.halting import HALT, relative_change
 from trm_lab.core.hypotheses import starts
-from trm_lab.core.initial import keyed
 from trm_lab.core.losses import score, solution
 from trm_lab.core.noise import derive, normal
+from trm_lab.core.reasoner import START, Reasoner
 from trm_lab.core.recursion import Latents
 from trm_lab.core.selection import Trials
-
-RESTART = 0
-"""Stands for the start among the steps, which count from 1, in the key of a draw."""
 
 
 @torch.no_grad()
 def roll_out(
-    core: Core,
-    weights: Weights,
+    reasoner: Reasoner,
     inputs: Integer[np.ndarray, "P L"],
     labels: Integer[np.ndarray, "P *M L"],
     setting: Rollouts,
@@ -38,78 +33,65 @@ def roll_out(
 ) -> Trials:
     """Run every rollout of every puzzle and record it after each of the given steps.
 
-    Rollout 0 is plain, as `evaluate` would do it.  With H hypotheses rollout r starts from
-    hypothesis r mod H, and the first H are plain.  Noise and restarts are keyed by (seed, tokens of
-    the puzzle, rollout, step, latent): they depend neither on the batch size, nor on the order or
-    choice of puzzles, nor on the other rollouts.  `batch` is the number of states run at a time, or
-    all the rollouts of one puzzle where those are more.
+    n, T and seed are those of the setting.  Rollout 0 is plain, as `evaluate` would do it.  With H
+    hypotheses of fixed starts rollout r starts from hypothesis r mod H, and the first H are plain.
+    Noise and restarts are keyed by (seed, tokens of the puzzle, rollout, step, latent): they depend
+    neither on the batch size, nor on the order or choice of puzzles, nor on the other rollouts.
+    `batch` is the number of states run at a time, or all the rollouts of one puzzle where those are
+    more.
     """
+    reasoner = replace(reasoner, n=setting.n, T=setting.T, seed=setting.seed)
     R = setting.rollouts[-1]
     at_once = max(1, batch // R)
     chunks = []
     for at in range(0, len(inputs), at_once):
         part = slice(at, at + at_once)
-        chunks.append(_roll_out(core, weights, inputs[part], labels[part], setting, R))
+        chunks.append(_roll_out(reasoner, inputs[part], labels[part], setting, R))
     solved, cells, halt, residual, same, which = (
         np.concatenate(c) for c in zip(*chunks, strict=True)
     )
     return Trials(
         np.array(setting.steps, dtype=np.int32), solved > 0.5, cells, halt, residual,
         same.astype(np.int16), which.astype(np.int16),
-        quiet=min(weights.hypotheses, R) if setting.noise else 0,
+        quiet=min(reasoner.weights.hypotheses, R) if setting.noise else 0,
     )  # fmt: skip
 
 
 def _roll_out(
-    core: Core,
-    weights: Weights,
+    reasoner: Reasoner,
     inputs: Integer[np.ndarray, "B L"],
     labels: Integer[np.ndarray, "B *M L"],
     setting: Rollouts,
     R: int,
 ) -> list[np.ndarray]:
-    device, B = core.device, len(inputs)
+    core, weights, B = reasoner.core, reasoner.weights, len(inputs)
+    device, answer = core.device, core.model.layout.answer
     tokens = torch.as_tensor(np.repeat(inputs.astype(np.int32), R, axis=0), device=device)
     target = torch.as_tensor(np.repeat(labels.astype(np.int64), R, axis=0), device=device)
-    rows = weights.rows(torch.zeros(B * R, dtype=torch.int64, device=device))
-    keys = puzzle_keys(inputs, setting.seed, R).to(device)
+    keys = reasoner.keys(inputs, R)
     H = min(weights.hypotheses, R)
     perturbed = (torch.arange(R, device=device) >= H).repeat(B)
     if weights.others:
-        z = _each_start(starts(core, weights, B, H), B, R)
+        start = _each_start(starts(core, weights, B, H), B, R)
     else:
-        z = core.start(weights, B * R, start_keys(keys))
+        start = reasoner.start(keys)
     if setting.restarts:
-        z = _replace(z, perturbed, _draws(keys, RESTART, z))
+        start = _replace(start, perturbed, _draws(keys, START, start))
+    z = start
     recorded = []
     for step in range(1, setting.steps[-1] + 1):
-        before = z[core.model.layout.answer]
+        before = z[answer]
         if setting.noise:
             noise = _draws(keys, step, z)
             z = _replace(z, perturbed, _noisy(z, noise, setting.noise, setting.relative))
-        z, logits, halt = core.step(weights.params, z, tokens, rows, n=setting.n, T=setting.T)
+        read, z = reasoner.step(z, start, tokens)
         if step in setting.steps:
-            residual = relative_change(before, z[core.model.layout.answer])
-            same = _same(logits.argmax(-1).view(B, R, -1))
-            which = solution(logits, target)
-            values = (*score(logits, target), halt[..., HALT], residual, same, which)
+            residual = relative_change(before, read.z[answer])
+            same = _same(read.logits.argmax(-1).view(B, R, -1))
+            which = solution(read.logits, target)
+            values = (*score(read.logits, target), read.halt[..., HALT], residual, same, which)
             recorded.append([value.float().reshape(B, R) for value in values])
     return [torch.stack(v, dim=-1).cpu().numpy() for v in zip(*recorded, strict=True)]
-
-
-def puzzle_keys(inputs: Integer[np.ndarray, "B L"], seed: int, R: int) -> Int[Tensor, " B*R"]:
-    """Give the key of every rollout of every puzzle, from the puzzle's tokens."""
-    words = keyed(seed, "rollouts").integers(-(2**63), 2**63 - 1, 1, dtype=np.int64)
-    digests = [sha256(row.astype("<i4").tobytes()).digest()[:8] for row in inputs]
-    puzzles = torch.from_numpy(
-        np.frombuffer(b"".join(digests), dtype="<i8").astype(np.int64) ^ words
-    )
-    return derive(puzzles.repeat_interleave(R), torch.arange(R).repeat(len(inputs)))
-
-
-def start_keys(keys: Int[Tensor, " K"]) -> Int[Tensor, " K"]:
-    """Give the keys that a random start draws from."""
-    return derive(keys, RESTART)
 
 
 def _each_start(z: Latents, B: int, R: int) -> Latents:

@@ -168,9 +168,12 @@ def supervise(
         answer = core.model.layout.answer
         shown = Shown(halt, entered[answer], won[answer], correct)
         halted = leave(supervision.loop, release(rule, shown, steps, N_sup, minimum))
-    look_ahead = continue_value(
-        rule, lambda: core.read(params, recur(won, 1).z).halt, steps >= N_sup, N_sup
-    )
+
+    def next_halt() -> Tensor:
+        # Without a carry the next step is this one again.
+        return core.read(params, recur(won, 1).z).halt if supervision.carried else halt
+
+    look_ahead = continue_value(rule, next_halt, steps >= N_sup, N_sup)
     stop, go_on = halting_losses(rule, halt, correct, look_ahead)
     weights = step_weights(supervision.step_weights, steps, halted)
 

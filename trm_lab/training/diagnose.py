@@ -12,7 +12,7 @@ from trm_lab.config.execution import Execution
 from trm_lab.config.test_time import Subject
 from trm_lab.core.core import Core
 from trm_lab.core.diagnostics import Diagnostics, diagnose
-from trm_lab.core.rollouts import puzzle_keys, start_keys
+from trm_lab.core.reasoner import Reasoner
 from trm_lab.core.supervision import Batch
 from trm_lab.results.files import write_netcdf
 from trm_lab.runs import now
@@ -65,13 +65,11 @@ def diagnose_run(
         torch.as_tensor(puzzles.answers.astype(np.int64), device=device),
         torch.zeros(len(puzzles), dtype=torch.int64, device=device),
     )
-    keys = start_keys(puzzle_keys(puzzles.inputs, 0, 1).to(device))
+    reasoner = Reasoner(core, stored.weights, recipe.supervision.carried)
     with torch.no_grad():
-        start = core.start(stored.weights, len(puzzles), keys)
+        start = reasoner.start(reasoner.keys(puzzles.inputs))
     steps = recipe.supervision.N_sup if steps is None else steps
-    found = diagnose(
-        core, stored.weights, batch, recipe.supervision, start, steps=steps, iterations=iterations
-    )
+    found = diagnose(reasoner, batch, recipe.supervision, start, steps=steps, iterations=iterations)
     attrs: dict[str, Any] = {
         "title": "Diagnostics of the recursion",
         "recipe_id": recipe.id,

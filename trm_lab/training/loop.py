@@ -17,16 +17,13 @@ from trm_lab.accounting import Account, account
 from trm_lab.atomic import replacing
 from trm_lab.config.execution import Execution
 from trm_lab.config.extension import sources
-from trm_lab.config.halting import AllSteps, AsTrained, WhenHalted
-from trm_lab.config.loops import NoCarry
 from trm_lab.config.recipe import Recipe
-from trm_lab.core.compaction import evaluate_when_halted
-from trm_lab.core.core import Weights
-from trm_lab.core.evaluation import Outcomes, evaluate
+from trm_lab.core.evaluation import Outcomes
 from trm_lab.runs import Labels, RunFolder, State, now
 from trm_lab.tasks.build import build
 from trm_lab.tasks.dataset import Puzzles, TaskData
 from trm_lab.training.environment import describe, prepare
+from trm_lab.training.evaluation import outcomes
 from trm_lab.training.session import Session
 from trm_lab.training.stream import Stream
 
@@ -35,7 +32,6 @@ Progress = Callable[[dict[str, Any]], None]
 
 HEARTBEAT_SECONDS = 5.0
 """Least time between two writings of status.json while training."""
-EVALUATION_BATCH = 100
 SOLVER = ("residual", "iterations", "unconverged")
 """Fields of a record, and with backward_ before them, that tell of residuals and solves."""
 
@@ -172,7 +168,9 @@ class _Run:
         if not all(bool(p.isfinite().all()) for p in session.weights.params.values()):
             raise Diverged(f"weights are not numbers after update {update}")
         weights = session.evaluated
-        found = _outcomes(session, weights, data.validation, self.recipe.eval.steps)
+        found = outcomes(
+            self.recipe, session.core, weights, data.validation, self.recipe.eval.steps
+        )
         accuracy = [float(a) for a in found.puzzle_accuracy]
         self.write(
             {
@@ -194,17 +192,16 @@ class _Run:
 
     def finish(self, session: Session, data: TaskData) -> None:
         """Evaluate on the test puzzles and write the weights."""
-        setting = self.recipe.eval
+        recipe, setting, core = self.recipe, self.recipe.eval, session.core
         kind = "raw" if session.shadow is None else "ema"
-        last = _outcomes(session, session.evaluated, data.test, setting.final_steps)
+        last = outcomes(recipe, core, session.evaluated, data.test, setting.final_steps)
         _store(self.folder.evaluation("last"), last, data.test, session.counters.update, kind)
         if setting.best and session.best is not None:
             best, weights = int(session.best["update"]), session.evaluated
             if best != session.counters.update:
-                device = session.core.device
-                content = torch.load(self.folder.best, map_location=device, weights_only=True)
+                content = torch.load(self.folder.best, map_location=core.device, weights_only=True)
                 weights = replace(weights, **content)
-            found = _outcomes(session, weights, data.test, setting.final_steps)
+            found = outcomes(recipe, core, weights, data.test, setting.final_steps)
             _store(self.folder.evaluation("best"), found, data.test, best, kind)
         with replacing(self.folder.weights) as temporary:
             save_file(_flat(session), temporary)
@@ -244,22 +241,6 @@ class _Run:
     def end(self, state: State, error: BaseException | None = None) -> State:
         self.status(state, error)
         return state
-
-
-def _outcomes(
-    session: Session, weights: Weights, puzzles: Puzzles, steps: tuple[int, ...]
-) -> Outcomes:
-    policy, supervision = session.recipe.eval.policy, session.recipe.supervision
-    what = (session.core, weights, weights.params, puzzles.inputs, puzzles.answers)
-    carried = not isinstance(supervision.loop, NoCarry)
-    match policy:
-        case AllSteps():
-            return evaluate(*what, steps=steps, batch=EVALUATION_BATCH, carried=carried)
-        case WhenHalted():
-            rule = supervision.halting if isinstance(policy.rule, AsTrained) else policy.rule
-            return evaluate_when_halted(
-                *what, rule=rule, steps=steps, batch=EVALUATION_BATCH, carried=carried
-            )
 
 
 def _store(path: Path, found: Outcomes, puzzles: Puzzles, update: int, weights: str) -> None:

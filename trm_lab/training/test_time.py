@@ -15,6 +15,7 @@ from trm_lab.config.halting import Fixed, Residual
 from trm_lab.config.initial import RandomStart
 from trm_lab.config.recipe import Recipe
 from trm_lab.config.test_time import Rollouts, Subject
+from trm_lab.core.reasoner import Reasoner
 from trm_lab.core.rollouts import roll_out
 from trm_lab.errors import ConfigError
 from trm_lab.parameters import Geometry
@@ -71,7 +72,8 @@ def evaluate_run(
     stored = stored_run(run_dir, subject, execution or Execution(), cache)
     folder, core, found, puzzles = stored.folder, stored.core, stored.weights, stored.puzzles
     began = time.perf_counter()
-    trials = roll_out(core, found, puzzles.inputs, puzzles.answers, setting, batch=batch)
+    reasoner = Reasoner(core, found, recipe.supervision.carried)
+    trials = roll_out(reasoner, puzzles.inputs, puzzles.answers, setting, batch=batch)
     seconds = time.perf_counter() - began
     step = rollout_flops(recipe, setting)
     facts = {name: getattr(puzzles, name) for name in ("signature", "clues", "guesses")}

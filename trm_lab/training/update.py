@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from trm_lab.config.loops import Counts, NoCarry, SampledDepth
+from trm_lab.config.loops import Counts, SampledDepth
 from trm_lab.config.recipe import Recipe
 from trm_lab.core.core import Core, Weights
 from trm_lab.core.supervision import Carry, Outcome, refill, supervise
@@ -42,7 +42,6 @@ def work(
     """
     supervision = recipe.supervision
     steps, linked = supervision.steps_per_update, supervision.linked
-    carried = not isinstance(supervision.loop, NoCarry)
     params = list(weights.params.values())
     started = torch.zeros((), dtype=torch.int64, device=core.device)
     outcomes: list[Outcome] = []
@@ -56,7 +55,7 @@ def work(
         step = (update - 1) * steps + k + 1
         started = started + carry.halted.sum()
         keys = stream.keys(step) if core.draws_start else None
-        carry = refill(core, weights, carry, stream.draw(step), keys, carried=carried)
+        carry = refill(core, weights, carry, stream.draw(step), keys, carried=supervision.carried)
         rows = weights.rows(carry.batch.identifiers)
         if rows is not None:
             leaves.append(rows.requires_grad_())
