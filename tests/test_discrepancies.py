@@ -51,6 +51,21 @@ def test_the_baselines_stand_where_they_should() -> None:
     assert (direct[32], looped[32]) == ("paper", "code")
 
 
+def test_points_about_something_else_do_not_apply() -> None:
+    def apart(name: str, **changes: Any) -> set[int]:
+        recipe = preset(name, **changes)
+        return {n for n, point in NUMBERS.items() if not point.stand(recipe).applies}
+
+    always = {6, 18, 19, 20}
+    assert apart("trm_att") == always | {12, 13, 14, 15, 24, 29, 31, 32}
+    assert apart("hrm") == always | {13, 14, 31, 32}
+    assert apart("singlez") == apart("trm_mlp") - {13}
+    assert apart("multiz") == apart("trm_mlp") - {14}
+    assert apart("looped") == always | {12, 13, 14, 15, 24, 29}
+    fixed = {"supervision": {"halting": {"kind": "fixed"}}}
+    assert apart("trm_att", **fixed) == apart("trm_att") | {3}
+
+
 def with_(base: str, changes: dict[str, Any]) -> Recipe:
     return preset(base, **changes)
 

@@ -19,7 +19,7 @@ from trm_lab.config.supervision import Softmax, Stablemax
 from trm_lab.config.training import AdamATan2, AdamW
 
 Side = Literal["paper", "code", "both", "neither"]
-"""Neither is also where the point does not bear on the recipe, or goes beyond both."""
+"""Neither is also where the recipe goes beyond both, or the point does not apply to it."""
 
 GROUPS = 1000
 """Training puzzles of the published Sudoku and Maze sets: drawn rows / 1000 are "epochs"."""
@@ -33,6 +33,8 @@ class Stand(NamedTuple):
     side: Side
     value: str
     """What the recipe has."""
+    applies: bool = True
+    """Whether the point bears on the recipe; "neither" where it does not, but for facts."""
 
 
 class Point(NamedTuple):
@@ -58,6 +60,19 @@ def _fact(side: Side, value: str) -> Callable[[Recipe], Stand]:
     return lambda _: Stand(side, value)
 
 
+def _fact_of_hrm(side: Side, value: str) -> Callable[[Recipe], Stand]:
+    return lambda recipe: Stand(side, value, _hrm(recipe))
+
+
+def _apart(value: str) -> Stand:
+    """Stand where the point does not apply."""
+    return Stand("neither", value, applies=False)
+
+
+def _no_arc(_: Recipe) -> Stand:
+    return _apart("no ARC task")
+
+
 def _hrm(recipe: Recipe) -> bool:
     return recipe.model.layout.nets == 2
 
@@ -74,7 +89,7 @@ def _loss(recipe: Recipe) -> Stand:
 
 def _halt_weight(recipe: Recipe) -> Stand:
     if isinstance(recipe.supervision.halting, Fixed):
-        return Stand("neither", "the halting head learns nothing")
+        return _apart("the halting head learns nothing")
     return _between(recipe.supervision.halt_weight, 0.5 if _hrm(recipe) else 1.0, 0.5)
 
 
@@ -92,7 +107,7 @@ def _epochs(recipe: Recipe) -> Stand:
 
 def _maze(recipe: Recipe) -> Stand:
     if recipe.task.cells != MAZE_CELLS:
-        return Stand("neither", "no Maze task")
+        return _apart("no Maze task")
     return _between(bool(getattr(recipe.task, "augment", False)), True, False)
 
 
@@ -137,7 +152,7 @@ def _continue_row(recipe: Recipe) -> Stand:
 def _single_z(recipe: Recipe) -> Stand:
     layout = recipe.model.layout
     if not isinstance(layout, OneLatent):
-        return Stand("neither", f"layout {layout.kind}")
+        return _apart(f"layout {layout.kind}")
     shown = "x in the last update" if layout.x_in_last else "no x in the last update"
     return _between(layout.x_in_last, True, False, shown)
 
@@ -145,13 +160,13 @@ def _single_z(recipe: Recipe) -> Stand:
 def _multi_z(recipe: Recipe) -> Stand:
     layout = recipe.model.layout
     many = isinstance(layout, ManyLatents)
-    return Stand("code", "summed") if many else Stand("neither", f"layout {layout.kind}")
+    return Stand("code", "summed") if many else _apart(f"layout {layout.kind}")
 
 
 def _separate(recipe: Recipe) -> Stand:
     gradient = recipe.model.gradient
     if not _hrm(recipe):
-        return Stand("neither", "one net")
+        return _apart("one net")
     paper, code = gradient == LastCycles(), gradient == LastUpdates(k=2)
     return Stand("paper" if paper else "code" if code else "neither", f"2 nets, {gradient.kind}")
 
@@ -190,7 +205,7 @@ def _evaluation(recipe: Recipe) -> Stand:
 
 def _hrm_baseline(recipe: Recipe) -> Stand:
     if not _hrm(recipe):
-        return Stand("neither", "not HRM")
+        return _apart("not HRM")
     epochs = recipe.train.updates * recipe.train.batch / GROUPS
     code = abs(epochs / 20_000 - 1) < 0.01 and recipe.train.ema is None
     return Stand("code" if code else "neither", f"trained here, {epochs:,.0f} epochs")
@@ -216,14 +231,14 @@ def _params(recipe: Recipe) -> Stand:
 def _heads(recipe: Recipe) -> Stand:
     model = recipe.model
     if not (isinstance(model.layout, Looped) and isinstance(model.mixer, Attention)):
-        return Stand("neither", "not the Transformer baseline")
+        return _apart("not the Transformer baseline")
     heads = (model.mixer.heads, model.head_dim)
     return _between(heads, (8, 64), (12, 42), f"{heads[0]} heads of {heads[1]}")
 
 
 def _direct(recipe: Recipe) -> Stand:
     if not isinstance(recipe.model.layout, Looped):
-        return Stand("neither", "not the Transformer baseline")
+        return _apart("not the Transformer baseline")
     N_sup = recipe.supervision.N_sup
     return _between(N_sup, 1, 16, f"N_sup {N_sup}")
 
@@ -251,7 +266,7 @@ POINTS: tuple[Point, ...] = (
           "supervision.halting", _continue_row),
     Point(12, "HRM's loop", "pseudo-code: nT - 2 updates, (i + 1) % T, loss on the next q",
           "nT - 1 updates of z without graph, y after every n, loss on this q", "",
-          _fact("code", "as the code")),
+          _fact_of_hrm("code", "as the code")),
     Point(13, "single z", "n + 1 updates, all with x", "n with x, then one without",
           "model.layout.x_in_last", _single_z),
     Point(14, "multi-scale z", "the net sees all z one by one", "latents are summed",
@@ -264,11 +279,11 @@ POINTS: tuple[Point, ...] = (
           _depth),
     Point(18, "voting on ARC", "most common answer of 1000",
           "count, then mean q; votes pooled over all evaluations of a run", "",
-          _fact("neither", "no ARC task")),
+          _no_arc),
     Point(19, "score on ARC", "accuracy over test inputs",
-          "shares of a task (TRM), all or nothing (HRM)", "", _fact("neither", "no ARC task")),
+          "shares of a task (TRM), all or nothing (HRM)", "", _no_arc),
     Point(20, "ARC-2 data", "1,120 tasks, and 160 of ConceptARC", "1,280 (TRM), 1,120 (HRM)", "",
-          _fact("neither", "no ARC task")),
+          _no_arc),
     Point(21, "averaged weights", "of the weights", "not the puzzle table; raw weights are lost",
           "train.ema_table", _ema),
     Point(22, "initial states", "fixed (HRM), not stated (TRM)",
@@ -284,7 +299,7 @@ POINTS: tuple[Point, ...] = (
     Point(28, "epochs of data", "-", "count drawn rows, also those thrown away", "",
           _fact("neither", "puzzles started are counted, as `examples`")),
     Point(29, "exploration in HRM's text", "with a chance, M_min is 1 otherwise",
-          "0 otherwise, which does the same", "", _fact("both", "0 otherwise")),
+          "0 otherwise, which does the same", "", _fact_of_hrm("both", "0 otherwise")),
     Point(30, "gradient of stablemax", "-", "NaN at 1 in float32", "",
           _fact("neither", "each side sees values of its own sign: finite in every type")),
     Point(31, "heads of the Transformer baseline", "8 layers of the same size: 8 heads of 64",

@@ -286,6 +286,20 @@ def test_a_study_without_fits_fits_nothing(driven: Path, trm_lab: TrmLab):
 def test_the_presets_are_listed_with_sizes_and_depths(trm_lab: TrmLab):
     rows = listed(trm_lab("presets").out)
     assert [row[0] for row in rows] == ["preset", *PRESETS]
+    changes = {row[0]: row[-1] for row in rows}
+    assert changes["preset"] == "differs, beside the columns"
+    assert changes["trm_att"] == "-"
+    assert changes["trm_mlp"] == ("from trm_att: model.mixer=token_mlp, model.positions=none")
+    assert changes["singlez"] == "from trm_mlp: model.layout=one_latent"
+    assert changes["multiz"] == "from trm_mlp: model.layout=many_latents"
+    assert changes["direct_12_heads"] == (
+        "from direct: model.mixer.heads=12, model.mixer.head_dim=42"
+    )
+    assert changes["eqr"] == "from trm_mlp: model.initial=random, model.puzzle=null"
+    assert changes["hrm"] == (
+        "from trm_att: model.layout.nets=2, model.puzzle.slots=1, model.gradient=last_updates, "
+        "supervision.halting=q_learning, train.updates=26040, train.ema=null"
+    )
     assert rows[2][1:8] == ["5028866", "2", "512", "6", "3", "16", "42"]
     made = json.loads(trm_lab("presets", "--json").out)
     assert [entry["preset"] for entry in made] == list(PRESETS)
@@ -293,6 +307,18 @@ def test_the_presets_are_listed_with_sizes_and_depths(trm_lab: TrmLab):
         chosen = preset(entry["preset"])
         assert entry["recipe"] == json.loads(json.dumps(chosen.as_dict()))
         assert entry["accounting"] == account(chosen)._asdict()
+    by_name = {entry["preset"]: entry for entry in made}
+    assert by_name["trm_att"]["changes"] is None
+    assert (by_name["singlez"]["base"], by_name["singlez"]["changes"]) == (
+        "trm_mlp", {"model.layout": "one_latent"}
+    )  # fmt: skip
+
+
+def test_no_two_presets_are_listed_alike(trm_lab: TrmLab):
+    for arguments, same in (((), 0), (("--tables",), 3)):
+        rows = listed(trm_lab("presets", *arguments).out)[1:]
+        # table_1/trm, table_2/two_latents and table_3/trm_k3_T3 are one recipe, as are two of HRM.
+        assert len(rows) - len({tuple(row[1:]) for row in rows}) == same
 
 
 def test_the_rows_of_the_published_tables_are_listed_beside_their_numbers(trm_lab: TrmLab):
@@ -300,8 +326,8 @@ def test_the_rows_of_the_published_tables_are_listed_beside_their_numbers(trm_la
     assert [row[0] for row in rows] == ["preset", *TABLE_ROWS]
     found = {row[0]: row[1:] for row in rows}
     assert found["table_1/two_nets"][:2] == ["10045442", "2"]
-    assert found["table_1/two_nets"][-1] == "82.4"
-    assert found["table_3/trm_k6_T6"][-1] == "-"
+    assert found["table_1/two_nets"][-2:] == ["82.4", "from trm_mlp: model.layout.nets=2"]
+    assert found["table_3/trm_k6_T6"][-2:] == ["-", "as trm_mlp"]
     made = json.loads(trm_lab("presets", "--tables", "--json").out)
     assert [entry["preset"] for entry in made] == list(TABLE_ROWS)
     by_name = {entry["preset"]: entry for entry in made}
@@ -456,33 +482,76 @@ def test_the_journal_of_a_run_is_optunas(driven: Path):
     assert os.listdir(driven / "runs") == ["tiny"]
 
 
-def test_explain_takes_a_preset_a_recipe_and_a_cell(trm_lab: TrmLab, tmp_path: Path) -> None:
+def test_explain_groups_the_points_by_side_and_hides_what_does_not_apply(trm_lab: TrmLab) -> None:
     done = trm_lab("explain", "trm_att")
     assert done.code == 0
     lines = done.out.splitlines()
-    assert len(lines) == 2 + 2 * 33
-    assert "D1 optimiser (train.optimizer): code: adam_atan2" in lines
-    assert "    paper: AdamW; code: AdamATan2" in lines
+    heads = [line for line in lines if line and not line.startswith(" ")]
+    assert heads == [
+        f"trm_att: recipe {preset('trm_att').id[:8]}",
+        "as the paper, unlike the code: 0",
+        "as the code, unlike the paper: 14",
+        "as both: 3",
+        "other: unlike both, or beyond them: 4",
+        "not about this recipe: 12, shown with --all",
+        "paper: TRM (arXiv 2510.04871) and HRM (arXiv 2506.21734); code: their released code",
+        "D1 to D33: the points where paper and code differ or are silent; -: silent",
+        "(in brackets): the setting that moves the recipe; without one it is a fact of this bench",
+    ]
+    at = lines.index("  D1 optimiser: adam_atan2 (train.optimizer)")
+    assert lines.index(heads[2]) < at < lines.index(heads[3])
+    assert lines[at + 1] == "      paper: AdamW"
+    both = lines.index("  D4 n on Maze and ARC: n = 6 (model.n)")
+    assert lines[both + 1].startswith("  D")
+    assert not [line for line in lines if line.startswith(("  D6 ", "  D12 ", "  D18 "))]
+    told = trm_lab("explain", "trm_att", "--all").out.splitlines()
+    assert "not about this recipe: 12" in told
+    assert len([line for line in told if line.startswith("  D")]) == 33
+    assert "  D6 augmentation of Maze: no Maze task (task.augment)" in told
+
+
+def test_explain_takes_a_run_folder(driven: Path, trm_lab: TrmLab) -> None:
+    run = f"runs/tiny/{DEEP}/seed-0"
+    lines = trm_lab("explain", run).out.splitlines()
+    assert lines[0] == f"{run}: recipe 99e168d3"
+    assert (
+        "  D16 row with the one-step gradient (56.5): 3 updates with a graph (model.gradient)"
+        in (lines)
+    )
+    for arguments, said in (
+        (("runs/tiny",), "runs/tiny: no run folder: it holds no recipe.yaml; a run is "),
+        ((run, "--cell", "deep"), f"--cell deep: {run} is one recipe and has no cells"),
+    ):
+        wrong = trm_lab("explain", *arguments)
+        assert wrong.code == 2
+        assert said in wrong.err
+
+
+def test_explain_takes_a_preset_a_recipe_and_a_cell(trm_lab: TrmLab, tmp_path: Path) -> None:
     file = tmp_path / "r.yaml"
     file.write_text("preset: trm_att\ntrain: {optimizer: {kind: adamw}}\n")
     told = json.loads(trm_lab("explain", file, "--json").out)
     assert len(told["points"]) == 33
     first = told["points"][0]
     assert (first["point"], first["side"], first["value"]) == ("D1", "paper", "adamw")
+    assert [p["point"] for p in told["points"] if not p["applies"]] == [
+        "D6", "D12", "D13", "D14", "D15", "D18", "D19", "D20", "D24", "D29", "D31", "D32",
+    ]  # fmt: skip
     study = tmp_path / "s.yaml"
     study.write_text(
         "name: s\nquestion: q\nhypothesis: h\nbase: {preset: trm_att}\nseeds: [0]\nvariants:\n"
         "  - {name: a, series: s}\n  - {name: b, series: s, set: {model.n: 4}}\n"
     )
-    assert (
-        "D4 n on Maze and ARC (model.n): neither: n = 4"
-        in trm_lab("explain", study, "--cell", "b").out
-    )
+    told = trm_lab("explain", study, "--cell", "b").out
+    assert "beyond them: 5\n  D4 n on Maze and ARC: n = 4 (model.n)\n      paper: 6; code:" in told
     for arguments, said in (
         ((study,), f"{study}: a study of 2 cells; --cell says which: a; b"),
         ((study, "--cell", "c"), "--cell c: no such cell; known: a, b"),
         (("trm_att", "--cell", "c"), "--cell c: trm_att is one recipe and has no cells"),
-        (("trm_atp",), "trm_atp: neither a preset nor a file; did you mean trm_att?"),
+        (
+            ("trm_atp",),
+            "trm_atp: neither a preset nor a file nor a run folder; did you mean trm_att?",
+        ),
     ):
         wrong = trm_lab("explain", *arguments)
         assert wrong.code == 2

@@ -128,14 +128,19 @@ def presets(
 
 @app.command()
 def explain(
-    recipe: Annotated[str, typer.Argument(help="A preset, a recipe file or a study file.")],
+    recipe: Annotated[
+        str, typer.Argument(help="A preset, a recipe file, a run folder or a study file.")
+    ],
     cell: Annotated[
         str | None, typer.Option("--cell", help="A study's cell, by its variant or folder name.")
     ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Points that do not apply to the recipe too.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Say where a recipe stands on the 33 points where papers and released code differ."""
-    explaining.explain(recipe, cell, json)
+    explaining.explain(recipe, cell, every, json)
 
 
 @app.command()

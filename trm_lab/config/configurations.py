@@ -114,3 +114,16 @@ the released file.  `singlez` and `multiz` are the rows of TRM's Table 2.  `urm`
 the script for ARC-AGI-2 that URM (arXiv 2512.14693) released, with the optimisation of TRM; `eqr`
 is EqR (arXiv 2605.21488) without its path noise and damping.
 """
+
+BASES: dict[str, str] = {
+    "trm_mlp": "trm_att",
+    "hrm": "trm_att",
+    "direct": "looped",
+    "direct_12_heads": "direct",
+    "looped": "hrm",
+    "singlez": "trm_mlp",
+    "multiz": "trm_mlp",
+    "urm": "trm_att",
+    "eqr": "trm_mlp",
+}
+"""The preset that each one changes; `trm_att` is written out."""

@@ -19,10 +19,12 @@ class Row(NamedTuple):
     """The row as that table names it."""
     settings: dict[str, Any]
     """Nested settings of the recipe."""
+    base: str
+    """The preset that they are laid over."""
 
 
 def _row(table: int, row: str, base: str, **changes: Any) -> Row:
-    return Row(f"TRM Table {table}", row, merge(PRESETS[base], changes))
+    return Row(f"TRM Table {table}", row, merge(PRESETS[base], changes), base)
 
 
 _TABLE_1 = {

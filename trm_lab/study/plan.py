@@ -204,11 +204,19 @@ def _folder(root: Path, cell: Cell) -> str:
 
 def differences(a: Recipe, b: Recipe) -> list[str]:
     """Name the recipe settings in which two recipes differ."""
+    return list(changed(a, b))
+
+
+def changed(a: Recipe, b: Recipe) -> dict[str, Any]:
+    """Give the settings in which recipe b differs from a, by dotted name; None where b has none."""
     one, two = _leaves(a.as_dict()), _leaves(b.as_dict())
     names = [k for k in {**one, **two} if one.get(k, ...) != two.get(k, ...)]
     # A changed kind brings settings of its own; the kind stands for them.
     kinds = {k.removesuffix("kind") for k in names if k.endswith(".kind")}
-    return [k for k in names if k.endswith(".kind") or not any(k.startswith(p) for p in kinds)]
+    kept = [k for k in names if k.endswith(".kind") or not any(k.startswith(p) for p in kinds)]
+    # What is nothing on one side stands for the settings that the other side has below it.
+    whole = tuple(f"{k}." for k in kept)
+    return {name: two.get(name) for name in kept if not name.startswith(whole)}
 
 
 def _leaves(data: Any, prefix: str = "") -> dict[str, Any]:
