@@ -112,7 +112,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 `direct` has the 8 heads of the parameter counts that the papers give, `direct_12_heads` those of
 the released file.  `singlez` and `multiz` are the rows of TRM's Table 2.  `urm` has the loops of
 the script for ARC-AGI-2 that URM (arXiv 2512.14693) released, with the optimisation of TRM; `eqr`
-is EqR (arXiv 2605.21488) without its path noise and damping.
+is EqR (arXiv 2605.21488) without its path noise and damping: its released code makes every update
+`z <- 0.05 z + 0.95 net(...) + 0.01 e` with e standard normal, in training and in evaluation alike
+(`lambda_` 0.95, `noise_scale` 0.01), for which there is no setting here; and it has the optimiser,
+head and schedule of TRM.  `trm-lab eval --noise` adds noise at test time, once per supervision step.
 """
 
 BASES: dict[str, str] = {
