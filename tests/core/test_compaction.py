@@ -1,6 +1,6 @@
 """Evaluation to the halting step: what is frozen, and that compaction changes no bit."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from trm_lab.config import (
     Attention,
     Confidence,
     Fixed,
+    Implicit,
     Model,
     Oracle,
     Residual,
@@ -29,6 +30,7 @@ from trm_lab.core.evaluation import Outcomes, evaluate
 from trm_lab.core.halting import Shown, wants_to_halt
 from trm_lab.core.losses import score
 from trm_lab.core.reasoner import Reasoner
+from trm_lab.core.recursion import Recursion
 from trm_lab.parameters import Geometry
 
 STEPS = (1, 2, 4, 7)
@@ -144,6 +146,44 @@ def test_compaction_changes_no_bit(
     assert same(kept, found)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("mixer", [Attention(heads=2), TokenMLP()], ids=lambda m: m.kind)
+@pytest.mark.parametrize("memory", [0, 3])
+@pytest.mark.parametrize("batch", [8, 32])
+def test_compaction_changes_no_bit_of_an_implicit_solve(
+    batch: int, memory: int, mixer: Any, dtype: torch.dtype
+) -> None:
+    """A puzzle's solve depends neither on its companions nor on how many there are."""
+    solver = Implicit(memory=memory, tolerance=0.05)
+    core, weights = spread(tiny_model(mixer=mixer, T=4, gradient=solver), dtype)
+    what = (Reasoner(core, weights, carried=True), *puzzles(37))
+    plain = evaluate(*what, steps=(2,))
+    middle = Confidence(threshold=float(np.median(plain.halt_logit)))
+    options = {"rule": middle, "steps": (1, 6), "batch": batch}
+    kept = evaluate_when_halted(*what, **options, compact=False)
+    found = evaluate_when_halted(*what, **options)
+    assert same(kept, found)
+    assert len(set(found.halting_step)) > 1
+
+
+def test_compaction_evaluates_the_first_of_several_hypotheses() -> None:
+    core, weights = spread(tiny_model(), torch.float32)
+    other = torch.ones(2, core.model.width)
+    several = replace(weights, others=(other,) * len(weights.initial))
+    assert several.hypotheses == 3
+    inputs, labels = puzzles(37)
+    found = [
+        evaluate_when_halted(
+            Reasoner(core, w, carried=True), inputs, labels,
+            rule=Confidence(), steps=(1, 6), batch=16, compact=compact,
+        )
+        for w, compact in ((weights, True), (several, True), (several, False))
+    ]  # fmt: skip
+    assert same(found[0], found[1])
+    assert same(found[0], found[2])
+    assert len(set(found[0].halting_step)) > 1
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
 @pytest.mark.parametrize("mixer", [Attention(), TokenMLP()], ids=lambda m: m.kind)
 def test_compaction_changes_no_bit_at_the_size_of_sudoku(mixer: Any, dtype: torch.dtype) -> None:
@@ -166,9 +206,9 @@ class Counting(Core):
 
     rows = 0
 
-    def step(self, params: Any, z: Any, *rest: Any, **options: Any) -> Readout:
+    def recur(self, params: Any, z: Any, *rest: Any, **options: Any) -> Recursion:
         Counting.rows += len(z[0])
-        return super().step(params, z, *rest, **options)
+        return super().recur(params, z, *rest, **options)
 
 
 def test_halted_puzzles_cost_nothing() -> None:
@@ -190,8 +230,8 @@ def test_a_size_that_gives_other_bits_is_not_used() -> None:
     class Fickle(Counting):
         """Rounds otherwise below 32 rows."""
 
-        def step(self, params: Any, z: Any, *rest: Any, **options: Any) -> Readout:
-            read = super().step(params, z, *rest, **options)
+        def read(self, params: Any, z: Any) -> Readout:
+            read = super().read(params, z)
             return read if len(z[0]) >= 32 else read._replace(halt=read.halt * (1 + 1e-6))
 
     model = tiny_model()

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.contract.tiny import GEOMETRY, tiny_batch, tiny_model, tiny_weights
-from trm_lab.config import Attention, Mixer, TokenMLP
+from trm_lab.config import Attention, Implicit, Mixer, TokenMLP
 from trm_lab.core.core import Core, Weights
 from trm_lab.core.evaluation import Outcomes, evaluate
 from trm_lab.core.losses import score, solution
@@ -115,3 +115,31 @@ def test_any_of_several_solutions_is_right() -> None:
     one, cells = score(logits, solutions[:, 0])
     assert one.tolist() == [False, False, True]
     assert cells.tolist() == [0.0, 0.5, 1.0]
+
+
+def test_unconverged_solves_are_told_by_puzzle_and_step() -> None:
+    model = tiny_model(T=4, gradient=Implicit(memory=0, tolerance=0.3))
+    core, weights = Core(model, GEOMETRY, torch.float64), tiny_weights(model, torch.float64)
+    batch = tiny_batch(9)
+    with torch.no_grad():
+        z = core.start(weights, 9)
+        rows = weights.table[torch.zeros(9, dtype=torch.int64)]
+        residuals = []
+        for _ in range(3):
+            moved = core.recur(weights.params, z, batch.inputs, rows)
+            assert moved.solves is not None
+            residuals.append(moved.solves.forward.residual)
+            z = moved.z
+    tolerance = float(torch.stack(residuals).median())
+    what = (batch.inputs.numpy(), batch.labels.numpy())
+
+    def missed(tolerance: float) -> np.ndarray:
+        gradient = Implicit(memory=0, tolerance=tolerance)
+        own = Core(model.model_copy(update={"gradient": gradient}), GEOMETRY, torch.float64)
+        return evaluate(Reasoner(own, weights, True), *what, steps=(1, 3), batch=4).unconverged
+
+    assert missed(0.0).all()
+    assert not missed(1e9).any()
+    middle = missed(tolerance)
+    assert middle.shape == (9, 2)
+    assert 0 < middle.mean() < 1

@@ -115,7 +115,7 @@ the script for ARC-AGI-2 that URM (arXiv 2512.14693) released, with the optimisa
 is EqR (arXiv 2605.21488) without its path noise and damping: its released code makes every update
 `z <- 0.05 z + 0.95 net(...) + 0.01 e` with e standard normal, in training and in evaluation alike
 (`lambda_` 0.95, `noise_scale` 0.01), for which there is no setting here; and it has the optimiser,
-head and schedule of TRM.  `trm-lab eval --noise` adds noise once per supervision step, at test time.
+head and schedule of TRM.  `trm-lab eval --noise` adds noise once per supervision step.
 """
 
 BASES: dict[str, str] = {

@@ -48,7 +48,7 @@ def evaluate_when_halted(
     tokens = torch.as_tensor(inputs.astype(np.int32)[[*range(count), 0]], device=device)
     target = torch.as_tensor(labels.astype(np.int64)[[*range(count), 0]], device=device)
     columns = torch.tensor(steps, device=device)
-    found = torch.zeros(count + 1, len(steps), 3, dtype=wide, device=device)
+    found = torch.zeros(count + 1, len(steps), 4, dtype=wide, device=device)
     halting_step = np.zeros(count + 1, dtype=np.int32)
     keys = reasoner.keys(inputs)
     slots = _Slots(count, *_sizes(min(batch, count)))
@@ -62,14 +62,15 @@ def evaluate_when_halted(
                 tuple(old.index_copy(0, new, f) for old, f in zip(latents, fresh, strict=True))
                 for latents in (z, start)
             )
-        read, after = reasoner.step(z, start, tokens[place])
+        read, after, missed = reasoner.solve(z, start, tokens[place])
         smaller = slots.smaller() if compact else None
         if smaller is not None:
             kept = torch.as_tensor(slots.kept(smaller), device=device)
             packed, starts = (tuple(latent[kept] for latent in old) for old in (z, start))
-            again, then = reasoner.step(packed, starts, tokens[place[kept]])
+            again, then, left = reasoner.solve(packed, starts, tokens[place[kept]])
             if _same_bits(read, again, kept[: slots.working]):
-                z, start, read, after, place = packed, starts, again, then, place[kept]
+                z, start, read, after, missed = packed, starts, again, then, left
+                place = place[kept]
                 slots.shrink(smaller)
             else:
                 slots.sizes.remove(smaller)
@@ -82,16 +83,18 @@ def evaluate_when_halted(
         now = torch.as_tensor(slots.taken, device=device)[:, None]
         ended = torch.as_tensor(done, device=device)[:, None]
         written = (columns == now) | (ended & (columns > now))
-        values = torch.stack([v.to(wide) for v in (right, cells, read.halt[..., HALT])], dim=-1)
+        told = (right, cells, read.halt[..., HALT], missed)
+        values = torch.stack([v.to(wide) for v in told], dim=-1)
         found[place] = torch.where(written[..., None], values[:, None], found[place])
         slots.place[done] = count
-    solved, accuracy, logit = found[:count].float().cpu().numpy().transpose(2, 0, 1)
+    solved, accuracy, logit, unconverged = found[:count].float().cpu().numpy().transpose(2, 0, 1)
     return Outcomes(
         np.array(steps, dtype=np.int32),
         solved > 0.5,
         np.ascontiguousarray(accuracy),
         np.ascontiguousarray(logit),
         halting_step[:count],
+        unconverged > 0.5,
     )
 
 

@@ -26,6 +26,8 @@ class Outcomes:
     halt_logit: Float[np.ndarray, "P K"]
     halting_step: Int[np.ndarray, " P"]
     """Supervision steps that each puzzle had: all, or up to its own halting."""
+    unconverged: Bool[np.ndarray, "P K"]
+    """Whether the solve of that step is above its tolerance; never without an implicit gradient."""
 
     @property
     def puzzle_accuracy(self) -> Float[np.ndarray, " K"]:
@@ -48,7 +50,7 @@ def evaluate(
     batch: int = 64,
 ) -> Outcomes:
     """Evaluate a model on puzzles after each of the given (rising) steps."""
-    kept: tuple[list[np.ndarray], ...] = ([], [], [])
+    kept: tuple[list[np.ndarray], ...] = ([], [], [], [])
     device = reasoner.core.device
     for at in range(0, len(inputs), batch):
         tokens = torch.as_tensor(inputs[at : at + batch].astype(np.int32), device=device)
@@ -56,16 +58,17 @@ def evaluate(
         start = z = reasoner.start(reasoner.keys(inputs[at : at + batch]))
         recorded = []
         for step in range(1, steps[-1] + 1):
-            read, z = reasoner.step(z, start, tokens)
+            read, z, missed = reasoner.solve(z, start, tokens)
             if step in steps:
-                recorded.append((*score(read.logits, target), read.halt[..., HALT]))
+                recorded.append((*score(read.logits, target), read.halt[..., HALT], missed))
         for chunks, values in zip(kept, zip(*recorded, strict=True), strict=True):
             chunks.append(torch.stack(values, dim=-1).cpu().float().numpy())
-    solved, cells, halts = (np.concatenate(chunks) for chunks in kept)
+    solved, cells, halts, unconverged = (np.concatenate(chunks) for chunks in kept)
     return Outcomes(
         np.array(steps, dtype=np.int32),
         solved > 0.5,
         cells.astype(np.float32),
         halts.astype(np.float32),
         np.full(len(inputs), steps[-1], dtype=np.int32),
+        unconverged > 0.5,
     )

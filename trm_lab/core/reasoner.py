@@ -10,7 +10,7 @@ from hashlib import sha256
 
 import numpy as np
 import torch
-from jaxtyping import Int, Integer
+from jaxtyping import Bool, Int, Integer
 from torch import Tensor
 
 from trm_lab.core.core import Core, Readout, Weights
@@ -60,6 +60,20 @@ class Reasoner:
         Also gives the latents that the next step runs from: what this one made, or `start` where
         nothing is carried.
         """
+        read, after, _ = self.solve(z, start, tokens)
+        return read, after
+
+    def solve(
+        self, z: Latents, start: Latents, tokens: Int[Tensor, "B L"]
+    ) -> tuple[Readout, Latents, Bool[Tensor, " B"]]:
+        """Run a step like `step`; also say of which puzzles its solve did not converge.
+
+        Of none where the gradient is not implicit, as nothing is solved for then.
+        """
         rows = self.weights.rows(torch.zeros(len(tokens), dtype=torch.int64, device=tokens.device))
-        read = self.core.step(self.weights.params, z, tokens, rows, n=self.n, T=self.T)
-        return read, read.z if self.carried else start
+        params = self.weights.params
+        moved = self.core.recur(params, z, tokens, rows, n=self.n, T=self.T)
+        read = self.core.read(params, moved.z)
+        none = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
+        missed = none if moved.solves is None else moved.solves.forward.unconverged
+        return read, read.z if self.carried else start, missed

@@ -90,8 +90,10 @@ class Evaluation:
     """[P, E]."""
     cell_accuracy: FloatArray
     """[E], mean over puzzles."""
-    mean_steps: float
-    """Supervision steps that a puzzle had, mean; files without them gave every puzzle all steps."""
+    halting_step: IntArray
+    """[P], supervision steps that each puzzle had; files without them gave every puzzle all."""
+    unconverged: FloatArray
+    """[E], share of the puzzles whose solve did not converge; NaN where nothing is solved for."""
     signature: npt.NDArray[np.uint64]
     """[P]."""
     facts: FloatArray
@@ -270,7 +272,8 @@ def _evaluation(path: Path, damage: list[str]) -> Evaluation | None:
                 step=file["steps"].astype(np.int64),
                 solved=solved,
                 cell_accuracy=cells.mean(axis=0) if len(cells) else cells.sum(axis=0) * np.nan,
-                mean_steps=_mean_steps(file),
+                halting_step=_halting_step(file, len(solved)),
+                unconverged=_unconverged(file, len(file["steps"])),
                 signature=signature,
                 facts=np.stack([file[name].astype(np.float64) for name in _FACTS]),
             )
@@ -280,12 +283,23 @@ def _evaluation(path: Path, damage: list[str]) -> Evaluation | None:
         damage.append(f"{place}: unreadable: {error}")
         return None
     shape = (len(signature), len(evaluation.step))
+    steps, missed = evaluation.halting_step.shape, evaluation.unconverged.shape
+    if (steps, missed) != ((shape[0],), (shape[1],)):
+        damage.append(f"{place}: halting_step {steps} and unconverged {missed} do not fit {shape}")
+        return None
     if solved.shape != shape or cells.shape != shape or evaluation.facts.shape[1] != shape[0]:
         damage.append(f"{place}: arrays of {solved.shape} and {cells.shape}, not all {shape}")
         return None
     return evaluation
 
 
-def _mean_steps(file: Any) -> float:
-    halted = file["halting_step"] if "halting_step" in file.files else file["steps"][-1:]
-    return float(halted.mean()) if len(halted) else float("nan")
+def _halting_step(file: Any, puzzles: int) -> IntArray:
+    if "halting_step" in file.files:
+        return np.asarray(file["halting_step"], dtype=np.int64)
+    return np.full(puzzles, file["steps"][-1], dtype=np.int64)
+
+
+def _unconverged(file: Any, steps: int) -> FloatArray:
+    if "unconverged" not in file.files or not len(file["unconverged"]):
+        return np.full(steps, np.nan)
+    return np.asarray(file["unconverged"].mean(axis=0, dtype=np.float64))

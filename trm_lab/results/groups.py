@@ -107,7 +107,7 @@ def eval_group(rows: Sequence[Row]) -> xr.Dataset:
     """/eval: accuracies on the test puzzles."""
     step = _union([e.step for _, _, e in _evaluations(rows)])
     shape = (len(rows), len(WEIGHTS), len(step))
-    accuracy, cells = np.full(shape, np.nan), np.full(shape, np.nan)
+    accuracy, cells, missed = (np.full(shape, np.nan) for _ in range(3))
     solved, puzzles = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
     update, mean_steps = np.full(shape[:2], np.nan), np.full(shape[:2], np.nan)
     averaging = [["" for _ in WEIGHTS] for _ in rows]
@@ -117,7 +117,9 @@ def eval_group(rows: Sequence[Row]) -> xr.Dataset:
         puzzles[r, w, at] = len(e.solved)
         accuracy[r, w, at] = _fraction(e)
         cells[r, w, at] = e.cell_accuracy
-        update[r, w], mean_steps[r, w] = e.update, e.mean_steps
+        missed[r, w, at] = e.unconverged
+        update[r, w] = e.update
+        mean_steps[r, w] = e.halting_step.mean() if len(e.halting_step) else np.nan
         averaging[r][w] = e.averaging
     return build(
         "eval",
@@ -127,6 +129,7 @@ def eval_group(rows: Sequence[Row]) -> xr.Dataset:
             "step": step,
             "puzzle_accuracy": accuracy,
             "cell_accuracy": cells,
+            "unconverged": missed,
             "solved_count": solved,
             "puzzles": puzzles,
             "update": update,
@@ -149,7 +152,9 @@ def puzzles_group(rows: Sequence[Row]) -> xr.Dataset:
     most = max((len(e.signature) for e in sets.values()), default=0)
     solved = np.full((len(rows), len(WEIGHTS), most, len(step)), NOT_EVALUATED, dtype=np.uint8)
     evaluated = np.zeros(solved.shape[:2], dtype=np.uint8)
+    halting = np.full(solved.shape[:3], -1, dtype=np.int16)
     for r, w, e in found:
+        halting[r, w, : len(e.halting_step)] = e.halting_step
         solved[r, w, : len(e.solved), np.searchsorted(step, e.step)] = e.solved.T
         evaluated[r, w] = 1
     facts = np.full((3, len(sets), most), np.nan)
@@ -166,6 +171,7 @@ def puzzles_group(rows: Sequence[Row]) -> xr.Dataset:
             "fingerprint": list(sets),
             "solved": solved,
             "evaluated": evaluated,
+            "halting_step": halting,
             "test_set": index,
             "test_set_size": [len(e.signature) for e in sets.values()],
             "clues": facts[0],

@@ -209,6 +209,7 @@ VARIABLES: dict[str, tuple[Variable, ...]] = {
             """
             puzzle_accuracy | Test puzzle accuracy
             cell_accuracy | Test cell accuracy
+            unconverged | Share of puzzles whose implicit solve at this step is above the tolerance
             """,
         ),
         *_many(
@@ -242,6 +243,11 @@ VARIABLES: dict[str, tuple[Variable, ...]] = {
             flags=("wrong", "solved", "not_evaluated"),
         ),
         Variable("evaluated", ("run", "weights"), "uint8", "Evaluated", flags=("no", "yes")),
+        *_many(
+            "run weights puzzle",
+            "int16",
+            "halting_step | Supervision steps that the puzzle had, -1 where there is none",
+        ),
         Variable(  # named like a dimension, so a coordinate for xarray
             "test_set",
             ("run",),

@@ -252,6 +252,7 @@ def _store(path: Path, found: Outcomes, puzzles: Puzzles, update: int, weights: 
             cell_accuracy=found.cell_accuracy,
             halt_logit=found.halt_logit,
             halting_step=found.halting_step,
+            unconverged=found.unconverged,
             clues=puzzles.clues,
             guesses=puzzles.guesses,
             rating=puzzles.rating,
