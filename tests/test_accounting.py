@@ -344,6 +344,31 @@ def test_backward_costs_twice_the_updates_with_a_graph(model: Model) -> None:
     assert backward(LastUpdates(k=2)) - backward(LastUpdates(k=1)) > 2 * update
 
 
+def test_graph_updates_are_means_over_stages_and_draws() -> None:
+    def graph(gradient: Any, **supervision: Any) -> float:
+        base = {"updates": 100, "batch": 8, "schedule": {"warmup": 1}, "dtype": "float32"}
+        model = {"n": 2, "T": 3, "gradient": gradient}
+        return account(preset("trm_mlp", model=model, supervision=supervision, train=base)
+                       ).graph_updates  # fmt: skip
+
+    stages = [{"until": 0.25, "T": 1}, {"until": 0.5, "n": 1, "T": 1}]
+    assert graph("whole_program") == 9
+    assert graph("whole_program", curriculum=stages) == (25 * 3 + 25 * 2 + 50 * 9) / 100
+    assert graph("last_cycles", curriculum=stages) == (25 * 3 + 25 * 2 + 50 * 3) / 100
+    for per in ("batch", "puzzle"):
+        depth = {"kind": "sampled", "low": 2, "high": 5, "per": per}
+        assert graph("whole_program", depth=depth) == pytest.approx((6 + 9 + 12 + 15) / 4)
+        assert graph("last_cycles", depth=depth) == 3
+    random = {"kind": "random_truncation", "low": 2, "high": 5}
+    assert graph(random) == 3.5
+    assert graph(random, curriculum=stages) == pytest.approx(
+        (25 * (2 + 3 + 3 + 3) / 4 + 25 * 2 + 50 * 3.5) / 100
+    )
+    linked = {"kind": "slot_carry", "steps": 2, "linked": True}
+    found = graph("whole_program", curriculum=stages, loop=linked)
+    assert found == 2 * (25 * 3 + 25 * 2 + 50 * 9) / 100
+
+
 def test_an_account_follows_its_recipe() -> None:
     recipe = Recipe(
         task=GeneratedSudoku(size=4, clues=8),

@@ -54,12 +54,13 @@ class Account(NamedTuple):
     once_params: int
     """Embeddings and heads, applied once per supervision step."""
     effective_depth: int
-    """layers * T * updates of a cycle (n + 1), of one supervision step."""
+    """layers * T * updates of a cycle (n + 1), of one supervision step, at the recipe's own n and
+    T: those of evaluation and of the last stage of training."""
     max_depth: int
     """effective_depth * N_sup; effective_depth alone where nothing is carried."""
     graph_updates: float
-    """Updates in sequence that keep their graph, of a supervision step or of all linked ones; the
-    mean where it is drawn."""
+    """Updates in sequence that keep their graph, of a supervision step or of all linked ones: the
+    mean over the stages of a run, expected for a puzzle where T or the gradient is drawn."""
     flops_per_update: int
     """FLOPs of one optimiser update of all slots: the mean over the stages of a run, expected where
     T or the gradient is drawn; the most that an implicit gradient can take."""
@@ -82,7 +83,7 @@ def account(recipe: Recipe) -> Account:
         once_params=once,
         effective_depth=model.effective_depth,
         max_depth=model.effective_depth * (supervision.N_sup if supervision.carried else 1),
-        graph_updates=model.graph_updates * chain,
+        graph_updates=_mean_graph(recipe) * chain,
         flops_per_update=_mean_update(recipe),
         eval_flops=flops(model, geometry, look_ahead=False).forward,
     )
@@ -104,17 +105,39 @@ def step_flops(recipe: Recipe, counts: Counts) -> int:
 
 def _mean_update(recipe: Recipe) -> int:
     """Mean FLOPs of an update over the stages of training, expected where T is drawn."""
-    depth = recipe.supervision.depth
-    total, before = 0, 0
-    for end, counts in recipe.spans():
-        step = step_flops(recipe, counts)
-        if isinstance(depth, SampledDepth):
-            law = depth.law(recipe.train.batch).items()
-            step = round(sum(p * step_flops(recipe, counts._replace(T=T)) for T, p in law))
-        total += (end - before) * step * recipe.supervision.steps_per_update
-        before = end
+    total = 0
+    for updates, law in _stages(recipe, recipe.train.batch):
+        step = round(sum(p * step_flops(recipe, counts) for counts, p in law.items()))
+        total += updates * step * recipe.supervision.steps_per_update
     # In whole numbers, as a run may have more than 2^53.
     return (total + recipe.train.updates // 2) // recipe.train.updates
+
+
+def _mean_graph(recipe: Recipe) -> float:
+    """Mean over the stages of training of the updates that keep their graph."""
+
+    def kept(counts: Counts) -> float:
+        return recipe.model.model_copy(update={"n": counts.n, "T": counts.T}).graph_updates
+
+    stages = _stages(recipe, 1)
+    if len(values := {kept(counts) for _, law in stages for counts in law}) == 1:
+        return values.pop()  # as it is: the sum below would round
+    return (
+        math.fsum(
+            updates * p * kept(counts) for updates, law in stages for counts, p in law.items()
+        )
+        / recipe.train.updates
+    )
+
+
+def _stages(recipe: Recipe, slots: int) -> list[tuple[int, dict[Counts, float]]]:
+    """List the stages of training as (updates, probability of counts that slots together cost)."""
+    depth, before, stages = recipe.supervision.depth, 0, []
+    for end, counts in recipe.spans():
+        law = depth.law(slots) if isinstance(depth, SampledDepth) else {counts.T: 1}
+        stages.append((end - before, {counts._replace(T=T): p for T, p in law.items()}))
+        before = end
+    return stages
 
 
 def flops(model: Model, geometry: Geometry, *, look_ahead: bool) -> Flops:

@@ -78,6 +78,54 @@ CASES = {
         "r.yaml:2:15: supervision.loop: linked needs a gradient that reaches the start of a step; "
         "model.gradient: last_cycles leaves 14 of 21 updates without one; use whole_program",
     ),
+    "links that the shortest truncation cuts": (
+        MLP + "model: {gradient: {kind: random_truncation, low: 20, high: 21}}\n"
+        "supervision: {loop: {kind: slot_carry, steps: 2, linked: true}}\n",
+        "r.yaml:3:15: supervision.loop: linked needs a gradient that reaches the start of a step; "
+        "model.gradient: random_truncation may leave 1 of 21 updates without one; use "
+        "whole_program",
+    ),
+    "weights of steps where there is one": (
+        MLP + "supervision: {N_sup: 1, step_weights: last_only}\n",
+        "r.yaml:2:25: supervision: step_weights: last_only tells the steps of a puzzle apart, and "
+        "N_sup: 1 has one; use uniform",
+    ),
+    "a loop over one step": (
+        MLP + "supervision: {N_sup: 1, loop: no_carry}\n",
+        "r.yaml:2:25: supervision: loop: no_carry is about the steps of a puzzle, and N_sup: 1 has "
+        "one; use slot_carry, which then does the same",
+    ),
+    "slots that all halt at the last step": (
+        MLP + "supervision: {halting: fixed, loop: {kind: full_loop, leave: any}}\n",
+        "r.yaml:2:31: supervision: loop: leave: any acts where slots want to halt at different "
+        "steps, and halting: fixed halts all of them at the last; use leave: all",
+    ),
+    "weights that do not fall": (
+        MLP + "supervision: {step_weights: {kind: geometric, ratio: 1.0}}\n",
+        "r.yaml:2:47: supervision.step_weights.ratio: input should be less than 1, not 1.0",
+    ),
+    "a stage like the recipe": (
+        MLP + "supervision: {curriculum: [{until: 0.5, T: 3}]}\n",
+        "r.yaml:2:15: supervision.curriculum: the stage until 0.5 is the same as what follows: "
+        "n 6, T 3, N_sup 16; leave it out",
+    ),
+    "two stages alike": (
+        MLP + "supervision: {curriculum: [{until: 0.1, n: 2}, {until: 0.5, n: 2, T: 3}]}\n",
+        "r.yaml:2:15: supervision.curriculum: the stage until 0.1 is the same as the stage until "
+        "0.5: n 2, T 3, N_sup 16; leave it out",
+    ),
+    "a stage without updates": (
+        MLP + "train: {updates: 3, schedule: {warmup: 1}}\n"
+        "supervision: {curriculum: [{until: 0.1, T: 1}, {until: 0.2, T: 2}]}\n",
+        "r.yaml:3:15: supervision.curriculum: the stage until 0.1 ends at update 1 of 3, which "
+        "leaves the stage until 0.2 no update",
+    ),
+    "stages that leave the recipe no update": (
+        MLP + "train: {updates: 3, schedule: {warmup: 1}}\n"
+        "supervision: {curriculum: [{until: 0.9, T: 1}]}\n",
+        "r.yaml:3:15: supervision.curriculum: the stage until 0.9 ends at update 3 of 3, which "
+        "leaves what follows no update",
+    ),
     "stages that do not rise": (
         MLP + "supervision: {curriculum: [{until: 0.5, n: 1}, {until: 0.5, n: 2}]}\n",
         "r.yaml:2:15: supervision: curriculum: until must rise from stage to stage, not [0.5, 0.5]",

@@ -178,3 +178,17 @@ def test_recipes_of_python_objects_and_of_text_are_one() -> None:
 def test_a_seed_outside_its_range_is_refused() -> None:
     with pytest.raises(ValueError, match="less than 4294967296"):
         recipe().with_seed(2**32)
+
+
+@pytest.mark.parametrize(
+    ("until", "updates", "end"),
+    [(0.07, 100, 7), (0.55, 100, 55), (0.3, 65_100, 19_530), (0.3, 11, 4), (0.001, 100, 1)],
+)
+def test_a_stage_ends_at_its_fraction_rounded_up(until: float, updates: int, end: int) -> None:
+    recipe = preset(
+        "trm_mlp",
+        supervision={"curriculum": [{"until": until, "T": 1}]},
+        train={"updates": updates, "schedule": {"warmup": 1}},
+    )
+    assert recipe.spans() == [(end, (6, 1, 16)), (updates, (6, 3, 16))]
+    assert [recipe.counts(u).T for u in (end, end + 1)] == [1, 3]

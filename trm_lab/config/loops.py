@@ -64,7 +64,7 @@ class Geometric(Setting):
     """
 
     kind: Literal["geometric"] = "geometric"
-    ratio: float = Field(default=0.7, gt=0, le=1)
+    ratio: float = Field(default=0.7, gt=0, lt=1)
 
 
 class LastOnly(Setting):
@@ -83,7 +83,7 @@ class Stage(Setting):
     """Recursion counts before a fraction of the training; null is the recipe's own."""
 
     until: float = Field(gt=0, lt=1)
-    """Fraction of the updates at which the stage ends."""
+    """Fraction of the updates at which the stage ends, rounded up to a whole update."""
     n: Count | None = None
     T: Count | None = None
     N_sup: Annotated[int, Field(ge=1, le=4096)] | None = None

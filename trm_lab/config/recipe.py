@@ -6,6 +6,7 @@ checkpoint interval are not part of a recipe.
 """
 
 import hashlib
+import itertools
 import json
 import math
 from typing import Any, Self
@@ -15,7 +16,7 @@ from pydantic import Field, model_validator
 from trm_lab.config.base import Setting
 from trm_lab.config.blocks import Rope2D
 from trm_lab.config.contracts import OwnHalting, OwnMixer
-from trm_lab.config.gradient import Implicit, Truncation
+from trm_lab.config.gradient import Implicit, RandomTruncation, Truncation
 from trm_lab.config.halting import AsTrained, Confidence, Fixed, QLearning, WhenHalted
 from trm_lab.config.initial import FixedStart, RandomStart
 from trm_lab.config.loops import Counts, SampledDepth
@@ -98,15 +99,35 @@ class Recipe(Setting):
 
     @model_validator(mode="after")
     def _links(self) -> Self:
-        model = self.model
+        model, gradient = self.model, self.model.gradient
+        shortest = gradient.of(gradient.low) if isinstance(gradient, RandomTruncation) else gradient
         for _, counts in self.spans() if self.supervision.linked else []:
             cycle = len(model.layout.cycle(counts.n))
-            cut = model.gradient.cut(cycle, counts.T)
-            if cut or not isinstance(model.gradient, Truncation):
+            cut = shortest.cut(cycle, counts.T)
+            if cut or not isinstance(gradient, Truncation):
+                may = "may leave" if isinstance(gradient, RandomTruncation) else "leaves"
                 raise ValueError(
                     "supervision.loop: linked needs a gradient that reaches the start of a step; "
-                    f"model.gradient: {model.gradient.kind} leaves {cut} of "
-                    f"{cycle * counts.T} updates without one; use whole_program"
+                    f"model.gradient: {gradient.kind} {may} {cut} of {cycle * counts.T} updates "
+                    "without one; use whole_program"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _stages_differ(self) -> Self:
+        spans = self.spans()
+        names = [f"stage until {stage.until:g}" for stage in self.supervision.curriculum]
+        for i, ((end, counts), (later, after)) in enumerate(itertools.pairwise(spans)):
+            follower = f"the {names[i + 1]}" if i + 1 < len(names) else "what follows"
+            if end >= later:
+                raise ValueError(
+                    f"supervision.curriculum: the {names[i]} ends at update {end} of "
+                    f"{self.train.updates}, which leaves {follower} no update"
+                )
+            if counts == after:
+                raise ValueError(
+                    f"supervision.curriculum: the {names[i]} is the same as {follower}: n "
+                    f"{counts.n}, T {counts.T}, N_sup {counts.N_sup}; leave it out"
                 )
         return self
 
@@ -162,7 +183,8 @@ class Recipe(Setting):
         spans = []
         for stage in supervision.curriculum:
             counts = Counts(stage.n or model.n, stage.T or T, stage.N_sup or supervision.N_sup)
-            spans.append((math.ceil(stage.until * updates), counts))
+            # Rounded first: 0.07 * 100 is a little more than 7.
+            spans.append((max(1, math.ceil(round(stage.until * updates, 9))), counts))
         return [*spans, (updates, Counts(model.n, T, supervision.N_sup))]
 
     @property

@@ -6,10 +6,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from trm_lab.config.base import BY_NAME, Fraction, Setting
-from trm_lab.config.halting import Confidence, Halting
+from trm_lab.config.halting import Confidence, Fixed, Halting
 from trm_lab.config.loops import (
     Depth,
     FixedDepth,
+    FullLoop,
     Loop,
     NoCarry,
     SampledDepth,
@@ -96,6 +97,27 @@ class Supervision(Setting):
             raise ValueError(
                 "curriculum: depth: sampled draws T, so a stage cannot set it; leave T out of the "
                 "stages, or use depth: fixed"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _settings_act(self) -> Self:
+        once = max(self.N_sup, *(stage.N_sup or 1 for stage in self.curriculum), 1) == 1
+        if once and not isinstance(self.step_weights, Uniform):
+            raise ValueError(
+                f"step_weights: {self.step_weights.kind} tells the steps of a puzzle apart, and "
+                "N_sup: 1 has one; use uniform"
+            )
+        if once and not isinstance(self.loop, SlotCarry):
+            raise ValueError(
+                f"loop: {self.loop.kind} is about the steps of a puzzle, and N_sup: 1 has one; use "
+                "slot_carry, which then does the same"
+            )
+        leaves_early = isinstance(self.loop, FullLoop) and self.loop.leave == "any"
+        if leaves_early and isinstance(self.halting, Fixed):
+            raise ValueError(
+                "loop: leave: any acts where slots want to halt at different steps, and "
+                "halting: fixed halts all of them at the last; use leave: all"
             )
         return self
 
