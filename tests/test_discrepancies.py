@@ -6,27 +6,38 @@ import pytest
 
 from trm_lab.config import Recipe, preset
 from trm_lab.discrepancies import POINTS, Side
+from trm_lab.families import family
 
 NUMBERS = {point.number: point for point in POINTS}
 
 ALWAYS: dict[int, Side] = {
-    12: "code", 17: "code", 18: "neither", 19: "neither", 20: "neither", 25: "neither",
-    27: "code", 28: "neither", 29: "both", 30: "neither", 33: "neither",
+    17: "code", 18: "neither", 19: "neither", 20: "neither", 25: "neither", 27: "code",
+    28: "neither", 30: "neither", 33: "neither",
 }  # fmt: skip
 """Facts: the same for every recipe."""
 TRM: dict[int, Side] = ALWAYS | {
     1: "code", 2: "code", 3: "code", 4: "both", 5: "code", 6: "neither", 7: "code", 8: "code",
-    9: "code", 10: "code", 11: "code", 13: "neither", 14: "neither", 15: "neither", 16: "code",
-    21: "code", 22: "code", 23: "both", 24: "neither", 26: "both", 31: "neither", 32: "neither",
+    9: "code", 10: "code", 11: "code", 12: "neither", 13: "neither", 14: "neither", 15: "neither",
+    16: "code", 21: "code", 22: "code", 23: "both", 24: "neither", 26: "both", 29: "neither",
+    31: "neither", 32: "neither",
 }  # fmt: skip
 HRM: dict[int, Side] = TRM | {
-    3: "both", 4: "neither", 5: "neither", 7: "both", 9: "both", 11: "both", 15: "code",
-    16: "both", 21: "both", 22: "both", 24: "code",
+    1: "both", 3: "both", 4: "neither", 5: "neither", 7: "both", 9: "both", 11: "both", 12: "code",
+    15: "code", 16: "both", 21: "both", 22: "both", 24: "code", 29: "both",
 }  # fmt: skip
+LOOPED: dict[int, Side] = TRM | {
+    1: "both", 3: "both", 4: "neither", 5: "neither", 7: "both", 9: "both", 10: "neither",
+    16: "neither", 21: "both", 22: "both", 31: "paper", 32: "code",
+}  # fmt: skip
+"""HRM's baseline; its code halts where q_halt is above a q_continue that nothing trains."""
 EXPECTED: dict[str, dict[int, Side]] = {
     "trm_att": TRM,
     "trm_mlp": TRM,
     "hrm": HRM,
+    "table_1/two_nets": TRM | {15: "paper"},
+    "urm": TRM,
+    "looped": LOOPED,
+    "direct": LOOPED | dict.fromkeys((3, 8, 9, 11), "neither") | {32: "paper"},
 }
 
 
@@ -51,6 +62,26 @@ def test_the_baselines_stand_where_they_should() -> None:
     assert (direct[32], looped[32]) == ("paper", "code")
 
 
+def test_the_family_of_a_recipe() -> None:
+    two = {"layout": {"nets": 2}}
+    families = {
+        "hrm": [
+            preset("hrm"),
+            preset("hrm", model={"gradient": "whole_program"}),
+            preset("hrm", supervision={"halting": "confidence"}),
+            preset("trm_att", model={**two, "gradient": {"kind": "last_updates", "k": 2}}),
+        ],
+        "baseline": [preset("direct"), preset("looped")],
+        "trm": [
+            *map(preset, ("trm_att", "singlez", "urm", "table_1/act_continue", "table_1/one_step")),
+            preset("trm_att", model=two),
+            preset("looped", model={"n": 2}),
+        ],
+    }
+    for name, recipes in families.items():
+        assert [family(recipe) for recipe in recipes] == [name] * len(recipes)
+
+
 def test_points_about_something_else_do_not_apply() -> None:
     def apart(name: str, **changes: Any) -> set[int]:
         recipe = preset(name, **changes)
@@ -58,10 +89,13 @@ def test_points_about_something_else_do_not_apply() -> None:
 
     always = {6, 18, 19, 20}
     assert apart("trm_att") == always | {12, 13, 14, 15, 24, 29, 31, 32}
-    assert apart("hrm") == always | {13, 14, 31, 32}
+    assert apart("hrm") == always | {4, 5, 13, 14, 31, 32}
+    assert apart("table_1/two_nets") == apart("trm_att") - {15}
+    assert apart("urm") == apart("trm_att")
     assert apart("singlez") == apart("trm_mlp") - {13}
     assert apart("multiz") == apart("trm_mlp") - {14}
-    assert apart("looped") == always | {12, 13, 14, 15, 24, 29}
+    assert apart("looped") == always | {4, 5, 12, 13, 14, 15, 16, 24, 29}
+    assert apart("direct") == apart("looped") | {3, 8, 9, 10}
     fixed = {"supervision": {"halting": {"kind": "fixed"}}}
     assert apart("trm_att", **fixed) == apart("trm_att") | {3}
 
@@ -73,10 +107,10 @@ def with_(base: str, changes: dict[str, Any]) -> Recipe:
 ONE = {"model": {"layout": {"kind": "one_latent"}}}
 ONE_X = {"model": {"layout": {"kind": "one_latent", "x_in_last": True}}}
 TWO_NETS = {"layout": {"kind": "two_latents", "nets": 2}}
-LOOPED = {"layout": {"kind": "looped"}, "n": 1, "T": 1}
 FLIPS: list[tuple[int, str, dict[str, Any], Side]] = [
     (1, "trm_att", {"train": {"optimizer": {"kind": "adamw"}}}, "paper"),
     (1, "trm_att", {"train": {"optimizer": {"kind": "adam_atan2_scaled"}}}, "neither"),
+    (1, "hrm", {"train": {"optimizer": {"kind": "adamw"}}}, "neither"),
     (1, "trm_att", {"train": {"optimizer": {"kind": "muon"}}}, "neither"),
     (2, "trm_att", {"supervision": {"loss": {"kind": "softmax"}}}, "paper"),
     (2, "trm_att", {"supervision": {"loss": {"kind": "stablemax", "dtype": "float32"}}}, "neither"),
@@ -86,6 +120,10 @@ FLIPS: list[tuple[int, str, dict[str, Any], Side]] = [
     (4, "trm_att", {"model": {"n": 4}}, "neither"),
     (5, "trm_att", {"train": {"updates": 78_120}}, "paper"),
     (5, "trm_att", {"train": {"updates": 3000}}, "neither"),
+    (5, "trm_att", {"supervision": {"loop": {"kind": "slot_carry", "steps": 2}}}, "neither"),
+    (5, "trm_att", {"supervision": {"loop": "full_loop"}}, "neither"),
+    (5, "trm_att", {"supervision": {"loop": "full_loop"}, "train": {"updates": 1_250_000}},
+     "paper"),
     (7, "trm_att", {"model": {"puzzle": {"slots": 1}}}, "paper"),
     (7, "trm_att", {"model": {"puzzle": {"slots": 4}}}, "neither"),
     (8, "trm_att", {"supervision": {"loop": {"kind": "full_loop"}}}, "paper"),
@@ -96,6 +134,8 @@ FLIPS: list[tuple[int, str, dict[str, Any], Side]] = [
     (9, "trm_att", {"supervision": {"exploration_law": "full"}}, "neither"),
     (10, "trm_att", {"supervision": {"loop": {"kind": "full_loop"}}}, "paper"),
     (10, "trm_att", {"supervision": {"halting": {"kind": "fixed"}}}, "neither"),
+    (10, "hrm", {"supervision": {"halting": {"kind": "confidence"}}}, "neither"),
+    (11, "looped", {"supervision": {"halting": {"kind": "q_learning"}}}, "neither"),
     (10, "trm_att", {"supervision": {"halting": {"kind": "confidence", "threshold": 1.0}}},
      "neither"),
     (11, "trm_att", {"supervision": {"halting": {"kind": "q_learning"}}}, "paper"),
@@ -109,6 +149,7 @@ FLIPS: list[tuple[int, str, dict[str, Any], Side]] = [
     (16, "trm_att", {"model": {"gradient": {"kind": "whole_program"}}}, "neither"),
     (21, "trm_att", {"train": {"ema_table": True}}, "paper"),
     (21, "trm_att", {"train": {"ema": None}}, "neither"),
+    (21, "hrm", {"train": {"ema": 0.999}}, "neither"),
     (22, "trm_att", {"model": {"initial": {"kind": "zero"}}}, "neither"),
     (23, "trm_att", {"eval": {"policy": {"kind": "when_halted"}}}, "neither"),
     (23, "trm_att", {"eval": {"final_steps": [16, 64]}}, "neither"),
@@ -132,7 +173,7 @@ def test_a_switch_moves_its_point(
 def test_every_point_with_a_switch_is_moved_by_one() -> None:
     switched = {point.number for point in POINTS if point.switch} - {6}
     assert switched <= {number for number, *_ in FLIPS}
-    assert {n for n, point in NUMBERS.items() if not point.switch} == set(ALWAYS) | {14}
+    assert {n for n, point in NUMBERS.items() if not point.switch} == set(ALWAYS) | {12, 14, 29}
 
 
 def test_switches_name_settings() -> None:
@@ -151,6 +192,14 @@ def test_values_say_what_the_recipe_has() -> None:
 
     trm = preset("trm_att")
     assert value(5, trm) == "49,997 epochs of 1,000 rows"
+    two = preset("trm_att", supervision={"loop": {"kind": "slot_carry", "steps": 2}})
+    assert value(5, two) == "99,994 epochs of 1,000 rows"
+    left = " epochs of 1,000 puzzles, more if batches are left early"
+    full = {"supervision": {"loop": "full_loop"}, "train": {"updates": 65_104}}
+    assert value(5, preset("trm_att", **full)) == f"3,125{left}"
+    full["supervision"]["curriculum"] = [{"until": 0.5, "N_sup": 8}]
+    assert value(5, preset("trm_att", **full)) == f"4,687{left}"
+    assert value(24, preset("hrm")) == "trained here, 19,999 epochs of 1,000 rows"
     assert value(9, trm) == "0.1, uniform"
     assert value(16, trm) == "7 updates with a graph"
     assert value(17, trm) == "effective depth 42"

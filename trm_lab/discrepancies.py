@@ -6,17 +6,19 @@ Torch-free.
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from trm_lab.accounting import account
 from trm_lab.config.blocks import Attention
 from trm_lab.config.gradient import LastCycles, LastUpdates
 from trm_lab.config.halting import AllSteps, Confidence, Fixed, QLearning
-from trm_lab.config.layout import Looped, ManyLatents, OneLatent
+from trm_lab.config.layout import ManyLatents, OneLatent
 from trm_lab.config.loops import FullLoop, SlotCarry
 from trm_lab.config.recipe import Recipe
 from trm_lab.config.supervision import Softmax, Stablemax
 from trm_lab.config.training import AdamATan2, AdamW
+from trm_lab.families import Family, family
 
 Side = Literal["paper", "code", "both", "neither"]
 """Neither is also where the recipe goes beyond both, or the point does not apply to it."""
@@ -34,7 +36,7 @@ class Stand(NamedTuple):
     value: str
     """What the recipe has."""
     applies: bool = True
-    """Whether the point bears on the recipe; "neither" where it does not, but for facts."""
+    """Whether the point bears on the recipe; "neither" where it does not."""
 
 
 class Point(NamedTuple):
@@ -61,7 +63,7 @@ def _fact(side: Side, value: str) -> Callable[[Recipe], Stand]:
 
 
 def _fact_of_hrm(side: Side, value: str) -> Callable[[Recipe], Stand]:
-    return lambda recipe: Stand(side, value, _hrm(recipe))
+    return lambda recipe: Stand(side, value) if family(recipe) == "hrm" else _apart("not HRM")
 
 
 def _apart(value: str) -> Stand:
@@ -73,13 +75,13 @@ def _no_arc(_: Recipe) -> Stand:
     return _apart("no ARC task")
 
 
-def _hrm(recipe: Recipe) -> bool:
-    return recipe.model.layout.nets == 2
+def _trm(recipe: Recipe) -> bool:
+    return family(recipe) == "trm"
 
 
 def _optimizer(recipe: Recipe) -> Stand:
-    kind = recipe.train.optimizer.kind
-    return _between(kind, AdamW().kind, AdamATan2().kind)
+    paper: str = AdamW().kind if _trm(recipe) else AdamATan2().kind
+    return _between(recipe.train.optimizer.kind, paper, AdamATan2().kind)
 
 
 def _loss(recipe: Recipe) -> Stand:
@@ -90,34 +92,52 @@ def _loss(recipe: Recipe) -> Stand:
 def _halt_weight(recipe: Recipe) -> Stand:
     if isinstance(recipe.supervision.halting, Fixed):
         return _apart("the halting head learns nothing")
-    return _between(recipe.supervision.halt_weight, 0.5 if _hrm(recipe) else 1.0, 0.5)
+    return _between(recipe.supervision.halt_weight, 1.0 if _trm(recipe) else 0.5, 0.5)
 
 
 def _n(recipe: Recipe) -> Stand:
+    if not _trm(recipe):
+        return _apart("not TRM")
     large = recipe.task.cells == MAZE_CELLS
     return _between(recipe.model.n, 6, 4 if large else 6, f"n = {recipe.model.n}")
 
 
+def _passes(recipe: Recipe) -> tuple[float, str]:
+    """Count epochs, and say of what: rows drawn, or puzzles of a batch that is kept for N_sup."""
+    drawn = recipe.train.batch * recipe.supervision.steps_per_update / GROUPS
+    if not isinstance(recipe.supervision.loop, FullLoop):
+        epochs = recipe.train.updates * drawn
+        return epochs, f"{epochs:,.0f} epochs of 1,000 rows"
+    spans = [(0, None), *recipe.spans()]
+    epochs = drawn * sum(
+        (end - before) / counts.N_sup for (before, _), (end, counts) in pairwise(spans) if counts
+    )
+    return epochs, f"{epochs:,.0f} epochs of 1,000 puzzles, more if batches are left early"
+
+
 def _epochs(recipe: Recipe) -> Stand:
-    train = recipe.train
-    epochs = train.updates * train.batch / GROUPS
+    if not _trm(recipe):
+        return _apart("not TRM")
+    epochs, shown = _passes(recipe)
     near = next((e for e in (60_000, 50_000) if abs(epochs / e - 1) < 0.01), None)
-    return _between(near, 60_000, 50_000, f"{epochs:,.0f} epochs of 1,000 rows")
+    return _between(near, 60_000, 50_000, shown)
 
 
 def _maze(recipe: Recipe) -> Stand:
     if recipe.task.cells != MAZE_CELLS:
         return _apart("no Maze task")
-    return _between(bool(getattr(recipe.task, "augment", False)), True, False)
+    return _between(bool(getattr(recipe.task, "augment", False)), _trm(recipe), False)
 
 
 def _slots(recipe: Recipe) -> Stand:
     slots = recipe.model.slots
-    return _between(slots, 1, 1 if _hrm(recipe) else 16, f"slots: {slots}")
+    return _between(slots, 1, 16 if _trm(recipe) else 1, f"slots: {slots}")
 
 
 def _loop(recipe: Recipe) -> Stand:
     loop = recipe.supervision.loop
+    if recipe.supervision.N_sup == 1:
+        return _apart("one supervision step")
     if isinstance(loop, FullLoop):
         return Stand("paper", f"left when {loop.leave} of the batch want to halt")
     shown = (
@@ -128,24 +148,30 @@ def _loop(recipe: Recipe) -> Stand:
 
 def _exploration(recipe: Recipe) -> Stand:
     s = recipe.supervision
+    if s.N_sup == 1:
+        return _apart("one supervision step")
     here: object = (s.exploration, s.exploration_law) if s.exploration else None
     code = (0.1, "uniform")
     shown = f"{s.exploration:g}, {s.exploration_law}" if s.exploration else "none"
-    return _between(here, code if _hrm(recipe) else None, code, shown)
+    return _between(here, None if _trm(recipe) else code, code, shown)
 
 
 def _halting_test(recipe: Recipe) -> Stand:
     rule = recipe.supervision.halting
-    expected = QLearning() if _hrm(recipe) else Confidence()
+    if recipe.supervision.N_sup == 1:
+        return _apart("one supervision step")
     if isinstance(recipe.supervision.loop, FullLoop) and isinstance(rule, Confidence):
         return Stand("paper", "on the batch")
-    return _between(rule, None, expected, f"{rule.kind}, per slot")
+    # The baseline's code compares with a q_continue that nothing trains: no rule here does.
+    expected = {"trm": Confidence(), "hrm": QLearning(), "baseline": None}[family(recipe)]
+    return Stand("code" if rule == expected else "neither", f"{rule.kind}, per slot")
 
 
 def _continue_row(recipe: Recipe) -> Stand:
     rule = recipe.supervision.halting
     if isinstance(rule, QLearning):
-        return Stand("both" if _hrm(recipe) else "paper", "a second pass gives the target")
+        sides: dict[Family, Side] = {"trm": "paper", "hrm": "both", "baseline": "neither"}
+        return Stand(sides[family(recipe)], "a second pass gives the target")
     return Stand("code" if isinstance(rule, Confidence) else "neither", f"{rule.kind}: one pass")
 
 
@@ -165,17 +191,18 @@ def _multi_z(recipe: Recipe) -> Stand:
 
 def _separate(recipe: Recipe) -> Stand:
     gradient = recipe.model.gradient
-    if not _hrm(recipe):
+    if recipe.model.layout.nets == 1:
         return _apart("one net")
     paper, code = gradient == LastCycles(), gradient == LastUpdates(k=2)
     return Stand("paper" if paper else "code" if code else "neither", f"2 nets, {gradient.kind}")
 
 
 def _one_step(recipe: Recipe) -> Stand:
-    model = recipe.model
-    shown = f"{model.graph_updates} updates with a graph"
-    code = LastUpdates(k=2) if _hrm(recipe) else LastCycles()
-    return _between(model.gradient, LastUpdates(k=2), code, shown)
+    if family(recipe) == "baseline":
+        return _apart("one update, which has a graph")
+    code = LastCycles() if _trm(recipe) else LastUpdates(k=2)
+    shown = f"{account(recipe).graph_updates:g} updates with a graph"
+    return _between(recipe.model.gradient, LastUpdates(k=2), code, shown)
 
 
 def _depth(recipe: Recipe) -> Stand:
@@ -184,8 +211,11 @@ def _depth(recipe: Recipe) -> Stand:
 
 def _ema(recipe: Recipe) -> Stand:
     train = recipe.train
+    if not _trm(recipe):
+        shown = "no averaging" if train.ema is None else f"{train.ema:g}"
+        return Stand("both" if train.ema is None else "neither", shown)
     if train.ema is None:
-        return Stand("both" if _hrm(recipe) else "neither", "no averaging")
+        return Stand("neither", "no averaging")
     if recipe.model.puzzle is None:
         return Stand("both", f"{train.ema:g}, no table")
     return _between(train.ema_table, True, False, f"{train.ema:g}, table {train.ema_table}".lower())
@@ -193,7 +223,7 @@ def _ema(recipe: Recipe) -> Stand:
 
 def _initial(recipe: Recipe) -> Stand:
     kind = recipe.model.initial.kind
-    return _between(kind, "fixed" if _hrm(recipe) else None, "fixed")
+    return _between(kind, None if _trm(recipe) else "fixed", "fixed")
 
 
 def _evaluation(recipe: Recipe) -> Stand:
@@ -204,11 +234,11 @@ def _evaluation(recipe: Recipe) -> Stand:
 
 
 def _hrm_baseline(recipe: Recipe) -> Stand:
-    if not _hrm(recipe):
+    if family(recipe) != "hrm":
         return _apart("not HRM")
-    epochs = recipe.train.updates * recipe.train.batch / GROUPS
+    epochs, shown = _passes(recipe)
     code = abs(epochs / 20_000 - 1) < 0.01 and recipe.train.ema is None
-    return Stand("code" if code else "neither", f"trained here, {epochs:,.0f} epochs")
+    return Stand("code" if code else "neither", f"trained here, {shown}")
 
 
 def _subset(recipe: Recipe) -> Stand:
@@ -230,21 +260,22 @@ def _params(recipe: Recipe) -> Stand:
 
 def _heads(recipe: Recipe) -> Stand:
     model = recipe.model
-    if not (isinstance(model.layout, Looped) and isinstance(model.mixer, Attention)):
+    if family(recipe) != "baseline" or not isinstance(model.mixer, Attention):
         return _apart("not the Transformer baseline")
     heads = (model.mixer.heads, model.head_dim)
     return _between(heads, (8, 64), (12, 42), f"{heads[0]} heads of {heads[1]}")
 
 
 def _direct(recipe: Recipe) -> Stand:
-    if not isinstance(recipe.model.layout, Looped):
+    if family(recipe) != "baseline":
         return _apart("not the Transformer baseline")
     N_sup = recipe.supervision.N_sup
     return _between(N_sup, 1, 16, f"N_sup {N_sup}")
 
 
 POINTS: tuple[Point, ...] = (
-    Point(1, "optimiser", "AdamW", "AdamATan2", "train.optimizer", _optimizer),
+    Point(1, "optimiser", "AdamW (TRM), AdamATan2 (HRM)", "AdamATan2", "train.optimizer",
+          _optimizer),
     Point(2, "loss", "softmax in the pseudo-code, stablemax in the appendix",
           "stablemax in float64; its softmax path crashes", "supervision.loss", _loss),
     Point(3, "weight of the halting loss", "1 (TRM), 0.5 (HRM pseudo-code)", "0.5",
@@ -260,8 +291,8 @@ POINTS: tuple[Point, ...] = (
     Point(9, "exploration", "absent in TRM's text", "0.1, at least U{2..N_sup} steps",
           "supervision.exploration", _exploration),
     Point(10, "halting test", "q > 0 on the batch",
-          "per slot: q > 0 (TRM), q_halt > q_continue (HRM)", "supervision.halting",
-          _halting_test),
+          "per slot: q > 0 (TRM), q_halt > q_continue (HRM; its baseline does not train that)",
+          "supervision.halting", _halting_test),
     Point(11, "row with the continue loss (86.1)", "2 passes", "crashes when switched on",
           "supervision.halting", _continue_row),
     Point(12, "HRM's loop", "pseudo-code: nT - 2 updates, (i + 1) % T, loss on the next q",
@@ -284,7 +315,8 @@ POINTS: tuple[Point, ...] = (
           "shares of a task (TRM), all or nothing (HRM)", "", _no_arc),
     Point(20, "ARC-2 data", "1,120 tasks, and 160 of ConceptARC", "1,280 (TRM), 1,120 (HRM)", "",
           _no_arc),
-    Point(21, "averaged weights", "of the weights", "not the puzzle table; raw weights are lost",
+    Point(21, "averaged weights", "of the weights (TRM)",
+          "not the puzzle table, raw weights are lost (TRM); none (HRM)",
           "train.ema_table", _ema),
     Point(22, "initial states", "fixed (HRM), not stated (TRM)",
           "fixed random vectors, rounded as the activations", "model.initial", _initial),

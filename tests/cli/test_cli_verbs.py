@@ -500,7 +500,7 @@ def test_explain_groups_the_points_by_side_and_hides_what_does_not_apply(trm_lab
     ]
     at = lines.index("  D1 optimiser: adam_atan2 (train.optimizer)")
     assert lines.index(heads[2]) < at < lines.index(heads[3])
-    assert lines[at + 1] == "      paper: AdamW"
+    assert lines[at + 1] == "      paper: AdamW (TRM), AdamATan2 (HRM)"
     both = lines.index("  D4 n on Maze and ARC: n = 6 (model.n)")
     assert lines[both + 1].startswith("  D")
     assert not [line for line in lines if line.startswith(("  D6 ", "  D12 ", "  D18 "))]
