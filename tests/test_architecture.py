@@ -38,8 +38,8 @@ from trm_lab.config import (
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "trm_lab"
 TORCH_FREE = (
-    "accounting", "atomic", "config", "discrepancies", "errors", "fit", "laws", "parameters",
-    "plots", "projection", "published", "report", "results", "runs", "stats",
+    "accounting", "atomic", "config", "discrepancies", "errors", "fit", "formatting", "laws",
+    "parameters", "paths", "plots", "projection", "published", "report", "results", "runs", "stats",
 )  # fmt: skip
 """Modules and packages that open, fit, draw and report without torch and optuna."""
 HEAVY = {"torch", "optuna", "safetensors", "submitit"}

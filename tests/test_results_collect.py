@@ -256,10 +256,11 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path):
 
 def test_what_is_no_study_is_refused_with_a_hint(tmp_path: Path):
     one_run(tmp_path)
-    with pytest.raises(ConfigError, match=r"dept: no such study folder; did you mean .*depth\?"):
+    hint = r"dept: no such folder of results; `trm-lab run STUDY` makes it; did you mean .*depth\?"
+    with pytest.raises(ConfigError, match=hint):
         collect(tmp_path / "dept")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ConfigError, match=r"neither plan.json nor a run folder; `trm-lab run"):
+    with pytest.raises(ConfigError, match=r"is a folder, not a study's folder of results"):
         collect(tmp_path / "empty")
 
 

@@ -52,14 +52,17 @@ def test_folder_and_file_open_the_same_tree_and_the_file_is_closed(study: Path, 
 
 def test_what_cannot_be_opened_says_which_command_makes_it(study: Path, tmp_path: Path):
     with pytest.raises(
-        ConfigError, match=r"dep: no such study folder or file; did you mean .*dept"
+        ConfigError,
+        match=r"dep: no such folder or file of results; `trm-lab run STUDY` .*did you mean .*depth",
     ):
         open_results(study.parent / "dep")
     fresh = make_study(tmp_path)
-    with pytest.raises(ConfigError, match=r"no such file; `trm-lab collect depth` makes it"):
+    with pytest.raises(ConfigError, match=rf"no such file; `trm-lab collect {fresh}` makes it"):
         open_results(fresh)
     (fresh / "results.nc").write_text("no netCDF")
-    with pytest.raises(ConfigError, match=r"not a readable netCDF file .*; `trm-lab collect`"):
+    with pytest.raises(
+        ConfigError, match=r"not a readable netCDF file .*; `trm-lab collect .*depth`"
+    ):
         open_results(fresh)
     xr.Dataset().to_netcdf(fresh / "results.nc", engine="netcdf4")
     with pytest.raises(ConfigError, match=r"not a results file of trm_lab: no /runs, /curves"):

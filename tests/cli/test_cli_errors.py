@@ -118,7 +118,7 @@ def test_a_missing_file_is_named_with_the_near_miss(folder: Path, trm_lab: TrmLa
     )
     assert refused(trm_lab, "train", "qqq", "--out", "x") == "error: qqq: no such file\n"
     assert refused(trm_lab, "plan", ".") == (
-        "error: .: cannot be read: [Errno 21] Is a directory: '.'\n"
+        "error: .: is a folder, not a study; nothing in it is known to trm-lab\n"
     )
     (folder / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     assert refused(trm_lab, "plan", "binary.yaml").startswith(
@@ -157,12 +157,19 @@ def test_an_unknown_verb_or_option_is_named(folder: Path, trm_lab: TrmLab):
 def test_a_folder_without_a_plan_or_results_is_refused(folder: Path, trm_lab: TrmLab):
     (folder / "empty").mkdir()
     for verb, error in (
-        ("status", "empty/plan.json: no such file; `trm-lab run STUDY` makes it"),
-        ("collect", "empty: neither plan.json nor a run folder; `trm-lab run STUDY` makes them"),
-        ("fit", "empty/results.nc: no such file; `trm-lab collect empty` makes it"),
-        ("report", "empty/results.nc: no such file; `trm-lab collect empty` makes it"),
-    ):
-        assert refused(trm_lab, verb, "empty") == f"error: {error}\n"
+        ("status", "runs/cut/plan.json: no such file; `trm-lab collect runs/cut` gathers runs made "
+         "by hand"),
+        ("collect", "runs/cut/results.nc"),
+        ("fit", "runs/cut/results.nc: no such file; `trm-lab collect runs/cut` makes it"),
+        ("report", "runs/cut/results.nc: no such file; `trm-lab collect runs/cut` makes it"),
+    ):  # fmt: skip
+        assert refused(trm_lab, verb, "empty") == (
+            "error: empty: is a folder, not a study's folder of results; nothing in it is known to "
+            "trm-lab\n"
+        )
+        (folder / "runs" / "cut" / "cell" / "seed-0").mkdir(parents=True, exist_ok=True)
+        if verb != "collect":
+            assert refused(trm_lab, verb, "runs/cut") == f"error: {error}\n"
     (folder / "empty" / "plan.json").write_text("{")
     assert refused(trm_lab, "status", "empty").startswith(
         "error: empty/plan.json: cannot be read: Expecting property name"
@@ -170,7 +177,7 @@ def test_a_folder_without_a_plan_or_results_is_refused(folder: Path, trm_lab: Tr
 
 
 def test_a_folder_of_results_takes_no_sweep_and_no_settings(folder: Path, trm_lab: TrmLab):
-    (folder / "empty").mkdir()
+    (folder / "empty" / "cell" / "seed-0").mkdir(parents=True)
     for argument in (("--on", "here.yaml"), ("--set", "model.T=2")):
         assert refused(trm_lab, "status", "empty", *argument) == (
             "error: empty: is a folder of results; --on and --set go with a study\n"
@@ -188,13 +195,79 @@ def test_results_that_cannot_be_written_are_refused(folder: Path, trm_lab: TrmLa
 
 
 def test_a_study_that_was_not_run_yet_is_refused(folder: Path, trm_lab: TrmLab):
-    for verb, error in (
-        ("status", "runs/tiny/plan.json: no such file; `trm-lab run STUDY` makes it"),
-        ("collect", "runs/tiny: no such study folder"),
-        ("fit", "runs/tiny: no such study folder or file"),
-        ("report", "runs/tiny: no such study folder or file"),
-    ):
-        assert refused(trm_lab, verb, "tiny.yaml") == f"error: {error}\n"
+    for verb in ("status", "collect", "fit", "report"):
+        assert refused(trm_lab, verb, "tiny.yaml", "--runs", "else") == (
+            "error: else/tiny: no results yet; `trm-lab run tiny.yaml --runs else` makes them\n"
+        )
+        assert refused(trm_lab, verb, "tiny.yaml", "--set", "model.T=2", "--on", "here.yaml") == (
+            "error: runs/tiny-set-1ed6c6: no results yet; `trm-lab run tiny.yaml --on here.yaml "
+            "--set model.T=2` makes them\n"
+        )
+        assert refused(trm_lab, verb, "runs/tiny") == (
+            "error: runs/tiny: no such study file or folder of results; `trm-lab run STUDY` makes "
+            "the folder\n"
+        )
+    (folder / "runs" / "width").mkdir(parents=True)
+    assert refused(trm_lab, "fit", "widht") == (
+        "error: widht: no such study file or folder of results; `trm-lab run STUDY` makes the "
+        "folder; did you mean runs/width?\n"
+    )
+
+
+STUDY_TAKEN = "`trm-lab plan`, `run`, `status`, `collect`, `fit` and `report` take it"
+RECIPE_TAKEN = "`trm-lab train recipe.yaml --out FOLDER` and `trm-lab explain recipe.yaml` take it"
+SWEEP_TAKEN = "it goes with a study, as `--on here.yaml`"
+RUN_TAKEN = "`trm-lab eval hand`, `diagnose` and `explain` take it"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        *(((verb, "recipe.yaml"), f"recipe.yaml: is a recipe, not a study; {RECIPE_TAKEN}")
+          for verb in ("plan", "run", "status", "collect", "fit", "report")),
+        (("run", "here.yaml"), f"here.yaml: is a sweep, not a study; {SWEEP_TAKEN}"),
+        (("plan", "hand"), f"hand: is one run, not a study; {RUN_TAKEN}"),
+        (("plan", "tiny.yaml", "--on", "recipe.yaml"),
+         f"recipe.yaml: is a recipe, not a sweep; {RECIPE_TAKEN}"),
+        (("run", "tiny.yaml", "--on", "tiny.yaml"),
+         f"tiny.yaml: is a study, not a sweep; {STUDY_TAKEN}"),
+        *(((verb, "hand"), f"hand: is one run, not a study's folder of results; {RUN_TAKEN}")
+          for verb in ("status", "collect", "fit", "report")),
+        (("collect", "hands"), "hands: is a folder, not a study's folder of results: hands/a is "
+         "one run, and results are gathered from CELL/seed-K; `trm-lab train RECIPE --out "
+         "hands/CELL/seed-0` makes such a run"),
+        *(((verb, "recipe.yaml"), f"recipe.yaml: is a recipe, not one run; {RECIPE_TAKEN}")
+          for verb in ("eval", "diagnose")),
+        (("eval", "study"), "study: is a study's folder of results, not one run; its runs lie "
+         "below, as study/cell/seed-0"),
+        (("diagnose", "hnad"), "hnad: no such run folder; `trm-lab run STUDY` and `trm-lab train "
+         "RECIPE --out hnad` make one; did you mean hand?"),
+        (("explain", "here.yaml"),
+         f"here.yaml: is a sweep, not a recipe or a study or one run; {SWEEP_TAKEN}"),
+        (("train", "tiny.yaml", "--out", "x"),
+         f"tiny.yaml: is a study, not a recipe; {STUDY_TAKEN}"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
+)  # fmt: skip
+def test_a_path_of_another_kind_is_named_with_the_verb_that_takes_it(
+    folder: Path, trm_lab: TrmLab, arguments: tuple[str, ...], error: str
+):
+    (folder / "recipe.yaml").write_text("preset: trm_mlp\n")
+    (folder / "hand").mkdir()
+    (folder / "hand" / "recipe.yaml").write_text("preset: trm_mlp\n")
+    (folder / "hands" / "a").mkdir(parents=True)
+    (folder / "hands" / "a" / "recipe.yaml").write_text("preset: trm_mlp\n")
+    (folder / "study" / "cell" / "seed-0").mkdir(parents=True)
+    assert refused(trm_lab, *arguments) == f"error: {error}\n"
+
+
+def test_a_bare_name_is_looked_for_where_such_files_lie(folder: Path, trm_lab: TrmLab):
+    (folder / "sweeps").mkdir()
+    (folder / "sweeps" / "smoke.yaml").write_text(HERE)
+    assert refused(trm_lab, "plan", "tiny.yaml", "--on", "smoke") == (
+        "error: smoke: no such file; did you mean sweeps/smoke.yaml?\n"
+    )
+    assert refused(trm_lab, "plan", "nope.yaml") == "error: nope.yaml: no such file\n"
 
 
 def test_bad_input_of_a_single_training_is_refused(folder: Path, trm_lab: TrmLab):
@@ -217,8 +290,6 @@ def test_bad_input_of_a_single_training_is_refused(folder: Path, trm_lab: TrmLab
         "error: --set train.updates=9: train: schedule.warmup 2000 leaves nothing of 9 updates\n"
     )
     assert not (folder / "x").exists()
-    told = refused(trm_lab, "train", "tiny.yaml", "--out", "x")
-    assert "tiny.yaml:1:1: task: is required\n" in told
     assert "Missing option '--out'" in refused(trm_lab, "train", "recipe.yaml")
 
 

@@ -68,4 +68,4 @@ def test_errors_say_what_is_wrong(
 def test_a_folder_without_a_run_is_an_error(tmp_path: Path, trm_lab: TrmLab) -> None:
     done = trm_lab("eval", tmp_path)
     assert done.code == 2
-    assert f"{tmp_path}: no run folder" in done.err
+    assert f"{tmp_path}: is a folder, not one run" in done.err

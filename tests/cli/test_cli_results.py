@@ -117,3 +117,14 @@ def test_accuracies_that_are_all_zero_are_not_fitted(folder: Path, trm_lab: TrmL
     trm_lab("report", "tiny.yaml")
     page = (folder / "runs/tiny/report/report.html").read_text()
     assert "every puzzle accuracy is 0: nothing was learned yet, so nothing is compared." in page
+
+
+def test_runs_made_by_hand_are_gathered_where_collect_looks_for_them(folder: Path, trm_lab: TrmLab):
+    shutil.copytree(f"runs/tiny/{DEEP}/seed-0", "runs/hand/mine/seed-0")
+    assert trm_lab("collect", "runs/hand") == Done(0, "runs/hand/results.nc: 1 runs\n", "")
+    assert collected("runs/hand/results.nc") == {("mine", 0): "completed"}
+
+
+def test_the_file_of_results_stands_for_its_folder(folder: Path, trm_lab: TrmLab):
+    assert trm_lab("fit", "runs/tiny/results.nc") == trm_lab("fit", "runs/tiny")
+    assert Path("runs/tiny/fits/depth.nc").exists()

@@ -519,7 +519,11 @@ def test_explain_takes_a_run_folder(driven: Path, trm_lab: TrmLab) -> None:
         in (lines)
     )
     for arguments, said in (
-        (("runs/tiny",), "runs/tiny: no run folder: it holds no recipe.yaml; a run is "),
+        (
+            ("runs/tiny",),
+            "runs/tiny: is a study's folder of results, not a recipe or a study or one run; its "
+            "runs lie below, as runs/tiny/",
+        ),
         ((run, "--cell", "deep"), f"--cell deep: {run} is one recipe and has no cells"),
     ):
         wrong = trm_lab("explain", *arguments)

@@ -47,7 +47,7 @@ def test_a_script_writes_figure_caption_and_numbers(script, stems, study, monkey
 def test_a_script_without_a_study_says_what_is_missing(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit, match="2"):
         run(monkeypatch, "gradient_forest.py", tmp_path / "none")
-    assert "no such study folder or file" in capsys.readouterr().err
+    assert "no such folder or file of results" in capsys.readouterr().err
 
 
 def test_scripts_are_thin_and_import_neither_torch_nor_optuna():

@@ -71,5 +71,5 @@ def test_the_command_prints_a_line_per_step(run: Path) -> None:
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no run folder: it holds no recipe\.yaml"):
+    with pytest.raises(ConfigError, match="is a folder, not one run"):
         diagnose_run(tmp_path)

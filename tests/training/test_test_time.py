@@ -112,7 +112,7 @@ def test_equal_settings_give_equal_numbers(run: Path) -> None:
 
 
 def test_errors_say_what_to_do(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no run folder: it holds no recipe\.yaml"):
+    with pytest.raises(ConfigError, match=r"is a folder, not one run"):
         evaluate_run(tmp_path, GRID)
     with pytest.raises(ConfigError, match="2 rollouts without noise or restarts are all the same"):
         evaluate_run(run, Rollouts(rollouts=(2,)))

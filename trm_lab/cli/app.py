@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import trm_lab
-from trm_lab.cli import data, diagnose, evaluate, explaining, listing, parity, studies
+from trm_lab.cli import data, diagnose, evaluate, explaining, listing, outcomes, parity, studies
 
 app = typer.Typer(
     name="trm-lab",
@@ -92,13 +92,13 @@ def status(
     study: Place, on: On = None, set_: Set = None, runs: Runs = RUNS, json: Json = False
 ) -> None:
     """Show the state of every run."""  # fmt: skip
-    studies.status(study, on, set_ or [], runs, json)
+    outcomes.status(study, on, set_ or [], runs, json)
 
 
 @app.command()
 def collect(study: Place, on: On = None, set_: Set = None, runs: Runs = RUNS) -> None:
     """Gather the run folders into results.nc."""
-    studies.collect(study, on, set_ or [], runs)
+    outcomes.collect(study, on, set_ or [], runs)
 
 
 @app.command()
@@ -106,13 +106,13 @@ def fit(
     study: Place, on: On = None, set_: Set = None, runs: Runs = RUNS, json: Json = False
 ) -> None:
     """Fit the study's laws to its results and save them below fits/."""  # fmt: skip
-    studies.fit(study, on, set_ or [], runs, json)
+    outcomes.fit(study, on, set_ or [], runs, json)
 
 
 @app.command()
 def report(study: Place, on: On = None, set_: Set = None, runs: Runs = RUNS) -> None:
     """Draw the figures and write one HTML file."""
-    studies.report(study, on, set_ or [], runs)
+    outcomes.report(study, on, set_ or [], runs)
 
 
 @app.command()

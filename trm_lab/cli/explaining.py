@@ -82,21 +82,17 @@ def _recipe(named: str, cell: str | None) -> "Recipe":
     from trm_lab.config.presets import KNOWN, preset, recipe_from
     from trm_lab.config.source import read_yaml
     from trm_lab.config.validate import suggest
+    from trm_lab.paths import RECIPE, RUN, STUDY, expect
     from trm_lab.runs import RunFolder
     from trm_lab.study.matrix import expand_study
 
     if named in KNOWN:
         _no_cells(named, cell)
         return preset(named)
+    expect(Path(named), RECIPE, STUDY, RUN)
     if Path(named).is_dir():
         _no_cells(named, cell)
-        folder = RunFolder(named)
-        if not folder.recipe_file.exists():
-            raise ConfigError(
-                f"{named}: no run folder: it holds no {folder.recipe_file.name}; "
-                "a run is runs/<study>/<cell>/seed-<k>"
-            )
-        return folder.recipe()
+        return RunFolder(named).recipe()
     if not Path(named).suffix and not Path(named).exists():
         raise ConfigError(
             f"{named}: neither a preset nor a file nor a run folder" + suggest(named, sorted(KNOWN))

@@ -63,7 +63,7 @@ def read_yaml(path: FilePath) -> Source:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file{_near_file(path)}") from None
+        raise ConfigError(f"{path}: no such file{near_path(path)}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     return parse_yaml(text, str(path))
@@ -133,10 +133,17 @@ def _walk(node: yaml.Node | None, path: Path) -> Iterator[tuple[Path, tuple[int,
             yield from _walk(value, (*path, index))
 
 
-def _near_file(path: FilePath) -> str:
+def near_path(path: FilePath) -> str:
+    """Give "; did you mean ...?" for the nearest name beside a path, endings left out.
+
+    A bare name is also looked for in studies/, sweeps/ and runs/.
+    """
     import difflib
 
-    folder = path.parent
-    names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
-    near = difflib.get_close_matches(path.name, names, n=1)
-    return f"; did you mean {folder / near[0]}?" if near else ""
+    folders = [path.parent]
+    if path.parent == FilePath():
+        folders += [FilePath("studies"), FilePath("sweeps"), FilePath("runs")]
+    there = [p for folder in folders if folder.is_dir() for p in sorted(folder.iterdir())]
+    visible = {p.stem: p for p in reversed(there) if not p.name.startswith(".")}
+    found = difflib.get_close_matches(path.stem, visible, n=1)
+    return f"; did you mean {visible[found[0]]}?" if found else ""

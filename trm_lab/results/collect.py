@@ -7,7 +7,6 @@ cannot be read is a row in state lost, and all damage is listed in the root attr
 `problems`.
 """
 
-import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,6 +18,8 @@ import xarray as xr
 
 import trm_lab
 from trm_lab.errors import ConfigError
+from trm_lab.paths import RESULTS as RESULTS_FOLDER
+from trm_lab.paths import expect, missing
 from trm_lab.results.files import ENGINE, write_netcdf
 from trm_lab.results.folders import RunRecord, read_run
 from trm_lab.results.groups import (
@@ -62,13 +63,15 @@ def gather(study: Path | str) -> xr.DataTree:
     """
     folder = Path(study)
     if not folder.is_dir():
-        raise ConfigError(f"{folder}: no such study folder{near_folder(folder)}")
+        raise missing(folder, "folder of results", "`trm-lab run STUDY` makes it")
+    expect(folder, RESULTS_FOLDER)
     problems: list[str] = []
     plan = _plan(folder / "plan.json", problems)
     folders = _run_folders(folder)
     if not plan and not folders:
         raise ConfigError(
-            f"{folder}: neither plan.json nor a run folder; `trm-lab run STUDY` makes them"
+            f"{folder}: neither a plan.json that can be read nor a run folder; "
+            "`trm-lab run STUDY` makes them"
         )
     rows = _rows(plan, folders, problems)
     problems += metric_problems(rows)
@@ -80,13 +83,6 @@ def gather(study: Path | str) -> xr.DataTree:
     }
     root = xr.Dataset(attrs=_provenance(folder, plan, rows, problems))
     return xr.DataTree.from_dict({"/": root, **groups})
-
-
-def near_folder(path: Path) -> str:
-    """Say which neighbour was probably meant."""
-    names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = difflib.get_close_matches(path.name, names, n=1)
-    return f"; did you mean {path.parent / near[0]}?" if near else ""
 
 
 def _plan(path: Path, problems: list[str]) -> dict[str, Any]:

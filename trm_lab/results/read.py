@@ -8,7 +8,9 @@ import numpy as np
 import xarray as xr
 
 from trm_lab.errors import ConfigError
-from trm_lab.results.collect import RESULTS, near_folder
+from trm_lab.paths import RESULTS as RESULTS_FOLDER
+from trm_lab.paths import expect, missing
+from trm_lab.results.collect import RESULTS
 from trm_lab.results.files import ENGINE
 from trm_lab.results.schema import GROUPS
 
@@ -26,18 +28,20 @@ def open_results(path: Path | str) -> xr.DataTree:
     file = place / RESULTS if place.is_dir() else place
     if not file.exists():
         if place.is_dir():
-            raise ConfigError(f"{file}: no such file; `trm-lab collect {place.name}` makes it")
-        raise ConfigError(f"{place}: no such study folder or file{near_folder(place)}")
+            expect(place, RESULTS_FOLDER)
+            raise ConfigError(f"{file}: no such file; `trm-lab collect {place}` makes it")
+        raise missing(place, "folder or file of results", "`trm-lab run STUDY` makes it")
     try:
         with xr.open_datatree(file, engine=ENGINE) as opened:
             tree = opened.load()
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"{file}: not a readable netCDF file ({error}); `trm-lab collect` makes it anew"
+            f"{file}: not a readable netCDF file ({error}); "
+            f"`trm-lab collect {file.parent}` makes it anew"
         ) from None
-    missing = [f"/{group}" for group in GROUPS if group not in tree.children]
-    if missing:
-        raise ConfigError(f"{file}: not a results file of trm_lab: no {', '.join(missing)}")
+    absent = [f"/{group}" for group in GROUPS if group not in tree.children]
+    if absent:
+        raise ConfigError(f"{file}: not a results file of trm_lab: no {', '.join(absent)}")
     return _with_fits(tree, file.parent / "fits")
 
 

@@ -15,6 +15,7 @@ from trm_lab.config.test_time import Subject
 from trm_lab.core.core import Core, Weights
 from trm_lab.errors import ConfigError
 from trm_lab.parameters import Geometry
+from trm_lab.paths import RUN, expect, missing
 from trm_lab.runs import RunFolder
 from trm_lab.tasks.build import build
 from trm_lab.tasks.dataset import Puzzles
@@ -40,8 +41,10 @@ def stored_recipe(run_dir: Path | str) -> Recipe:
         ConfigError: no run there.
     """
     folder = RunFolder(run_dir)
-    if not folder.recipe_file.exists():
-        raise ConfigError(f"{folder.path}: no run folder: it holds no {folder.recipe_file.name}")
+    if not folder.path.exists():
+        made = f"`trm-lab run STUDY` and `trm-lab train RECIPE --out {folder.path}` make one"
+        raise missing(folder.path, "run folder", made)
+    expect(folder.path, RUN)
     return folder.recipe()
 
 

@@ -1,0 +1,47 @@
+"""From the paths on the command line to a plan, and to the folder of its results."""
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trm_lab.errors import ConfigError
+from trm_lab.paths import RESULTS, expect, missing
+
+if TYPE_CHECKING:
+    from trm_lab.study.plan import Plan
+
+
+def plan_of(study: Path, on: Path | None, settings: list[str], runs: Path) -> "Plan":
+    """Plan a study file on a sweep file."""
+    from trm_lab.config.source import read_yaml
+    from trm_lab.paths import STUDY, SWEEP
+    from trm_lab.study.plan import load_sweep, make_plan
+
+    expect(study, STUDY)
+    if on is not None:
+        expect(on, SWEEP)
+    source = read_yaml(study)
+    sweep = None if on is None else load_sweep(on)
+    return make_plan(source, sweep=sweep, settings=tuple(settings), runs=runs)
+
+
+def root_of(study: Path, on: Path | None, settings: list[str], runs: Path) -> Path:
+    """Give the folder of results that a study file, the folder or its results.nc stands for."""
+    if study.name == "results.nc" and study.is_file():
+        study = study.parent
+    if study.is_dir():
+        if on is not None or settings:
+            raise ConfigError(f"{study}: is a folder of results; --on and --set go with a study")
+        expect(study, RESULTS)
+        return study
+    if study.suffix not in (".yaml", ".yml") and not study.exists():
+        what = "study file or folder of results"
+        raise missing(study, what, "`trm-lab run STUDY` makes the folder")
+    root = plan_of(study, on, settings, runs).root
+    if not root.exists():
+        options = ["--on", str(on)] if on is not None else []
+        options += [word for setting in settings for word in ("--set", setting)]
+        options += ["--runs", str(runs)] if runs != Path("runs") else []
+        made = shlex.join(["trm-lab", "run", str(study), *options])
+        raise ConfigError(f"{root}: no results yet; `{made}` makes them")
+    return root
