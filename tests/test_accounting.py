@@ -51,6 +51,7 @@ from trm_lab.config import (
     preset,
 )
 from trm_lab.config.presets import PRESETS
+from trm_lab.config.tables import TABLE_ROWS
 from trm_lab.core.core import Core, Weights
 from trm_lab.core.supervision import Batch, empty_carry, refill, supervise
 from trm_lab.parameters import Geometry, parameters, table_shape, untrained_latents
@@ -215,7 +216,9 @@ def expected(model: Model, geometry: Geometry, rule: Halting, *, N_sup: int = 3)
     return total - 8 * model.width * isinstance(rule, Fixed | Residual)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize(
+    "name", [*PRESETS, *(pytest.param(row, marks=pytest.mark.slow) for row in TABLE_ROWS)]
+)
 def test_flops_of_the_presets_are_torchs_own_count(name: str) -> None:
     recipe = preset(name)
     rule = recipe.supervision.halting

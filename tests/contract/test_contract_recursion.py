@@ -14,9 +14,11 @@ from tests.contract.tiny import (
     GEOMETRY,
     leaves,
     random_latents,
+    recurse,
     scalar,
     tiny_batch,
     tiny_model,
+    tiny_step,
     tiny_weights,
 )
 from trm_lab.config import (
@@ -35,7 +37,6 @@ from trm_lab.config import (
     WholeProgram,
 )
 from trm_lab.core.core import Core, Readout
-from trm_lab.core.recursion import recurse
 
 BOTH_MIXERS = (Attention(heads=1), TokenMLP())
 
@@ -46,17 +47,6 @@ schemes = st.one_of(
     st.just(WholeProgram()),
     st.sampled_from([g for g in TRUNCATIONS if isinstance(g, RandomTruncation)]),
 )
-
-
-def step(model: Model, dtype: torch.dtype = torch.float32) -> tuple[Readout, list[Tensor]]:
-    """Run one supervision step from random latents; also give all that gets a gradient."""
-    weights, batch = tiny_weights(model, dtype), tiny_batch(3)
-    core = Core(model, GEOMETRY, dtype)
-    rows = weights.rows(batch.identifiers)
-    if rows is not None:
-        rows.requires_grad_()
-    z = random_latents(core, 3)
-    return core.step(weights.params, z, batch.inputs, rows), leaves(weights, rows)
 
 
 @settings(max_examples=80)
@@ -71,8 +61,8 @@ def test_values_do_not_depend_on_the_gradient_scheme(
     layout: Layout, gradient: Gradient, mixer: Mixer, n: int, T: int
 ) -> None:
     model = tiny_model(layout=layout, mixer=mixer, n=n, T=T)
-    ours, _ = step(model.model_copy(update={"gradient": gradient}))
-    whole, _ = step(model.model_copy(update={"gradient": WholeProgram()}))
+    ours, _ = tiny_step(model.model_copy(update={"gradient": gradient}))
+    whole, _ = tiny_step(model.model_copy(update={"gradient": WholeProgram()}))
     assert all(torch.equal(a, b) for a, b in zip(ours.z, whole.z, strict=True))
     assert torch.equal(ours.logits, whole.logits)
     assert torch.equal(ours.halt, whole.halt)
@@ -85,8 +75,8 @@ def test_values_do_not_depend_on_the_gradient_scheme_at_a_usual_width(
 ) -> None:
     """Larger products take other routes through the GEMM library than tiny ones."""
     model = tiny_model(mixer=mixer, width=64, layers=2, n=2, T=2, round_to=64, expansion=4.0)
-    ours, _ = step(model, dtype)
-    whole, _ = step(model.model_copy(update={"gradient": WholeProgram()}), dtype)
+    ours, _ = tiny_step(model, dtype)
+    whole, _ = tiny_step(model.model_copy(update={"gradient": WholeProgram()}), dtype)
     assert torch.equal(ours.logits, whole.logits)
     assert torch.equal(ours.halt, whole.halt)
 
@@ -242,9 +232,9 @@ def test_counts_are_arguments_of_a_step(layout: Layout) -> None:
     rows = weights.rows(batch.identifiers)
     z = random_latents(Core(model, GEOMETRY), 2)
     deeper = model.model_copy(update={"n": 3, "T": 2, "gradient": WholeProgram()})
-    a = Core(model, GEOMETRY).step(
-        weights.params, z, batch.inputs, rows, n=3, T=2, gradient=WholeProgram()
-    )
+    core = Core(model, GEOMETRY)
+    moved = core.recur(weights.params, z, batch.inputs, rows, n=3, T=2, gradient=WholeProgram())
+    a = core.read(weights.params, moved.z)
     b = Core(deeper, GEOMETRY).step(weights.params, z, batch.inputs, rows)
     assert torch.equal(a.logits, b.logits)
     ga, gb = (
@@ -252,5 +242,7 @@ def test_counts_are_arguments_of_a_step(layout: Layout) -> None:
         for out in (a, b)
     )
     assert all(torch.equal(p, q) for p, q in zip(ga, gb, strict=True))
-    shallow = Core(model, GEOMETRY).step(weights.params, z, batch.inputs, rows)
+    evaluated = core.step(weights.params, z, batch.inputs, rows, n=3, T=2)
+    assert torch.equal(a.logits, evaluated.logits)
+    shallow = core.step(weights.params, z, batch.inputs, rows)
     assert not torch.equal(a.logits, shallow.logits)

@@ -1,13 +1,15 @@
 """Cores so small that many can be run."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from trm_lab.config import Attention, Model, NoPositions, PuzzleSlots, Rope
+from trm_lab.config import Attention, Gradient, Model, NoPositions, PuzzleSlots, Rope
+from trm_lab.config.layout import Cycle
 from trm_lab.core.core import Core, Readout, Weights
 from trm_lab.core.initial import initial_weights
+from trm_lab.core.recursion import Checkpointing, Latents, Net, State, run
 from trm_lab.core.supervision import Batch
 from trm_lab.parameters import Geometry
 
@@ -70,6 +72,37 @@ def random_latents(core: Core, size: int, seed: int = 0) -> tuple[Tensor, ...]:
         torch.randn(shape, generator=generator, dtype=torch.float64).to(core.dtype)
         for _ in core.model.layout.latents
     )
+
+
+class TinyStep(NamedTuple):
+    """A supervision step from random latents."""
+
+    out: Readout
+    leaves: list[Tensor]
+    """Everything that gets a gradient."""
+
+    def everything(self) -> list[Tensor | None]:
+        """Give its values and the gradients of their unequal sum."""
+        grads = torch.autograd.grad(scalar(self.out), self.leaves, allow_unused=True)
+        return [*self.out.z, self.out.logits, self.out.halt, *grads]
+
+
+def tiny_step(
+    model: Model, dtype: torch.dtype = torch.float32, checkpointing: Checkpointing = None
+) -> TinyStep:
+    """Run one supervision step of three puzzles."""
+    weights, batch = tiny_weights(model, dtype), tiny_batch(3)
+    core = Core(model, GEOMETRY, dtype, checkpointing=checkpointing)
+    rows = weights.rows(batch.identifiers)
+    if rows is not None:
+        rows.requires_grad_()
+    out = core.step(weights.params, random_latents(core, 3), batch.inputs, rows)
+    return TinyStep(out, leaves(weights, rows))
+
+
+def recurse(z: Latents, x: State, net: Net, cycle: Cycle, T: int, gradient: Gradient) -> Latents:
+    """Give the latents after T cycles."""
+    return run(z, x, net, cycle, T, gradient).z
 
 
 def scalar(out: Readout) -> Tensor:

@@ -4,34 +4,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from tests.contract.instances import GRADIENTS, LAYOUTS, name
-from tests.contract.tiny import (
-    GEOMETRY,
-    leaves,
-    random_latents,
-    scalar,
-    tiny_batch,
-    tiny_model,
-    tiny_weights,
-)
-from trm_lab.config import Attention, Gradient, Layout, Mixer, Model, TokenMLP, WholeProgram
-from trm_lab.core.core import Core
+from tests.contract.tiny import tiny_model, tiny_step
+from trm_lab.config import Attention, Gradient, Layout, Mixer, TokenMLP, WholeProgram
 from trm_lab.core.recursion import Checkpointing
-
-
-def graded(model: Model, checkpointing: Checkpointing, dtype: torch.dtype) -> list[Any]:
-    weights, batch = tiny_weights(model, dtype), tiny_batch(3)
-    core = Core(model, GEOMETRY, dtype, checkpointing=checkpointing)
-    rows = weights.rows(batch.identifiers)
-    assert rows is not None
-    out = core.step(weights.params, random_latents(core, 3), batch.inputs, rows.requires_grad_())
-    grads = torch.autograd.grad(scalar(out), leaves(weights, rows), allow_unused=True)
-    return [*out.z, out.logits, out.halt, *grads]
 
 
 @pytest.mark.parametrize("checkpointing", ["update", "cycle"])
@@ -41,8 +21,9 @@ def test_checkpointing_changes_no_bit(
     layout: Layout, gradient: Gradient, checkpointing: Checkpointing
 ) -> None:
     model = tiny_model(layout=layout, gradient=gradient, n=2, T=3)
-    plain = graded(model, None, torch.float32)
-    for a, b in zip(plain, graded(model, checkpointing, torch.float32), strict=True):
+    plain = tiny_step(model).everything()
+    found = tiny_step(model, checkpointing=checkpointing).everything()
+    for a, b in zip(plain, found, strict=True):
         assert (a is None) == (b is None)
         assert a is None or torch.equal(a, b)
 
@@ -54,17 +35,16 @@ def test_checkpointing_changes_no_bit_at_a_usual_width(mixer: Mixer, dtype: torc
         mixer=mixer, width=64, layers=2, n=3, T=2, round_to=64, expansion=4.0,
         gradient=WholeProgram(),
     )  # fmt: skip
-    plain = graded(model, None, dtype)
+    plain = tiny_step(model, dtype).everything()
     for checkpointing in ("update", "cycle"):
-        for a, b in zip(plain, graded(model, checkpointing, dtype), strict=True):
+        found = tiny_step(model, dtype, checkpointing).everything()
+        for a, b in zip(plain, found, strict=True):
             assert a is None or torch.equal(a, b)
 
 
 def kept(checkpointing: Checkpointing, T: int, n: int = 3) -> int:
     """Count the numbers that the graph of a whole program keeps, each storage once."""
     model = tiny_model(gradient=WholeProgram(), n=n, T=T, width=32, round_to=32, expansion=4.0)
-    weights, batch = tiny_weights(model), tiny_batch(3)
-    core = Core(model, GEOMETRY, checkpointing=checkpointing)
     sizes: dict[int, int] = {}
 
     def pack(tensor: torch.Tensor) -> torch.Tensor:
@@ -72,10 +52,8 @@ def kept(checkpointing: Checkpointing, T: int, n: int = 3) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        out = core.step(
-            weights.params, random_latents(core, 3), batch.inputs, weights.rows(batch.identifiers)
-        )
-    parameters = sum(p.nbytes for p in weights.params.values())
+        out, leaves = tiny_step(model, checkpointing=checkpointing)
+    parameters = sum(p.nbytes for p in leaves)
     assert out.logits.requires_grad
     return sum(sizes.values()) - parameters
 

@@ -244,8 +244,8 @@ def test_the_plain_solver_without_tolerance_has_the_values_of_the_program(
     weights, batch = tiny_weights(model), tiny_batch(3)
     core, rows = Core(model, GEOMETRY), weights.rows(batch.identifiers)
     z = random_latents(core, 3)
-    ours = core.step(weights.params, z, batch.inputs, rows, T=4)
-    program = core.step(weights.params, z, batch.inputs, rows, T=4, gradient=WholeProgram())
+    ours = core.recur(weights.params, z, batch.inputs, rows, T=4)
+    program = core.recur(weights.params, z, batch.inputs, rows, T=4, gradient=WholeProgram())
     for a, b in zip(ours.z, program.z, strict=True):
         # Not bit for bit: the solver holds its unknowns in another memory layout.
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
@@ -341,7 +341,7 @@ def test_damped_cycles_have_other_values_and_undamped_ones_have_not() -> None:
     core, rows = Core(model, GEOMETRY), weights.rows(batch.identifiers)
     z = random_latents(core, 3)
     program, undamped, damped = (
-        core.step(weights.params, z, batch.inputs, rows, gradient=g).logits
+        torch.stack(core.recur(weights.params, z, batch.inputs, rows, gradient=g).z)
         for g in (WholeProgram(), Phantom(k=2, damping=1.0), Phantom(k=2, damping=0.5))
     )
     assert torch.equal(program, undamped)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.contract.tiny import GEOMETRY, tiny_model, tiny_weights
+from tests.contract.tiny import GEOMETRY, recurse, tiny_model, tiny_weights
 from tests.parity import twins
 from trm_lab.config import (
     Attention,
@@ -26,7 +26,6 @@ from trm_lab.config import (
     TwoLatents,
 )
 from trm_lab.core.core import Core
-from trm_lab.core.recursion import recurse
 
 B, S, D = 3, 5, 8
 COUNTS = [(1, 1), (1, 3), (2, 2), (6, 3), (4, 1)]

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.contract.instances import LAYOUTS
+from tests.contract.tiny import recurse
 from trm_lab.config import Layout, Looped, ManyLatents, OneLatent, TwoLatents, WholeProgram
-from trm_lab.core.recursion import recurse
 
 counts = st.integers(1, 4)
 LAST_SEES_X = {

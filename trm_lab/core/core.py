@@ -144,7 +144,11 @@ class Core:
         gradient: Gradient | None = None,
         waits: Int[Tensor, " B"] | None = None,
     ) -> Recursion:
-        """Run the program of one supervision step from latents z; arguments as for `step`."""
+        """Run the program of one supervision step from latents z.
+
+        `n`, `T` and `gradient` default to the model's.  `waits` are cycles that a puzzle leaves
+        out, at the beginning.
+        """
         model = self.model
         x = self.embed(params, inputs, rows)
         cycle = model.layout.cycle(model.n if n is None else n)
@@ -172,13 +176,9 @@ class Core:
         *,
         n: int | None = None,
         T: int | None = None,
-        gradient: Gradient | None = None,
-        waits: Int[Tensor, " B"] | None = None,
     ) -> Readout:
-        """Run one supervision step from latents z.
+        """Run one supervision step from latents z and read it out.
 
-        `n`, `T` and `gradient` default to the model's; test-time compute is a matter of passing
-        others.  `waits` are cycles that a puzzle leaves out, at the beginning.
+        `n` and `T` default to the model's; test-time compute is a matter of passing others.
         """
-        moved = self.recur(params, z, inputs, rows, n=n, T=T, gradient=gradient, waits=waits)
-        return self.read(params, moved.z)
+        return self.read(params, self.recur(params, z, inputs, rows, n=n, T=T).z)

@@ -17,7 +17,7 @@ from trm_lab.config.gradient import Gradient, Implicit, Phantom
 from trm_lab.config.layout import Cycle, Update
 from trm_lab.core.fixed_point import Latents, Solves, State, fixed_point
 
-__all__ = ["Checkpointing", "Latents", "Net", "Recursion", "State", "recurse", "run", "write"]
+__all__ = ["Checkpointing", "Latents", "Net", "Recursion", "State", "run", "write"]
 
 Net = Callable[[int, Tensor], Tensor]
 """Applies the net of an index to a state."""
@@ -36,11 +36,6 @@ class Recursion(NamedTuple):
     """What the last cycle made of them, before any damping and with that cycle's own graph."""
     solves: Solves | None
     """How the solver of an implicit gradient fared."""
-
-
-def recurse(z: Latents, x: State, net: Net, cycle: Cycle, T: int, gradient: Gradient) -> Latents:
-    """Give the latents after T cycles; see `run`."""
-    return run(z, x, net, cycle, T, gradient).z
 
 
 def run(
