@@ -219,6 +219,29 @@ def test_a_full_loop_is_the_pseudo_code_of_the_paper(leave: str) -> None:
     assert torch.equal(weights.table, ours.weights.table)
 
 
+@pytest.mark.parametrize("leave", ["all", "any"])
+def test_exploration_keeps_a_full_loop_as_one(leave: str) -> None:
+    """All slots want to halt at once: the batch is left unless its one draw keeps it."""
+    recipe = tiny_recipe(
+        supervision={
+            "loop": {"kind": "full_loop", "leave": leave}, "exploration": 0.5, "N_sup": 8
+        },
+        train={"batch": 16, "updates": 40},
+    )  # fmt: skip
+    session = fresh(recipe)
+    carry, steps, kept = session.carry, 0, 0
+    for step in range(1, 41):
+        with torch.no_grad():
+            session.weights.params["head.halt.bias"].fill_(1e3)
+        carry = work(recipe, session.core, session.weights, session.stream, carry, step).carry
+        (least,) = set(session.stream.minimum(step, 0.5, 8, together=True).tolist())
+        steps += 1
+        left = steps >= least
+        assert carry.halted.tolist() == [left] * 16
+        kept, steps = kept + (not left), 0 if left else steps
+    assert 8 < kept < 32
+
+
 def test_without_a_carry_every_step_is_a_first_step() -> None:
     """A budget of 3 without a carry is a budget of 1 that sees each puzzle three times."""
     recipe = tiny_recipe(

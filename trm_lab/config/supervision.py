@@ -49,7 +49,7 @@ class Supervision(Setting):
     """Supervision steps per puzzle, at most."""
     halting: Halting = Confidence()
     exploration: Fraction = 0.1
-    """Chance, per slot and step, of a minimum number of steps."""
+    """Chance, per slot and step, of a minimum number of steps; `full_loop` draws once for all."""
     exploration_law: ExplorationLaw = "uniform"
     """Law of that minimum: uniform over 2..N_sup as published, always N_sup, or geometric from 2
     on with p = 1/2, at most N_sup."""

@@ -75,23 +75,35 @@ class Stream:
         return torch.as_tensor(keys, device=self.device)
 
     def minimum(
-        self, step: int, exploration: float, N_sup: int, law: ExplorationLaw = "uniform"
+        self,
+        step: int,
+        exploration: float,
+        N_sup: int,
+        law: ExplorationLaw = "uniform",
+        *,
+        together: bool = False,
     ) -> Int[Tensor, " B"]:
-        """Give the steps before which exploration keeps each slot: 2..N_sup, or 0 for none."""
+        """Give the steps before which exploration keeps each slot: 2..N_sup, or 0 for none.
+
+        `together` draws once for all slots: of many that leave together, one or the other would
+        always be kept.
+        """
+        count = 1 if together else self.batch
         if N_sup == 1:
-            least = np.zeros(self.batch, dtype=np.int32)
+            least = np.zeros(count, dtype=np.int32)
         else:
             rng = keyed(self.seed, "explore", step)
-            explores = rng.random(self.batch) < exploration
+            explores = rng.random(count) < exploration
             match law:
                 case "uniform":
-                    drawn = rng.integers(2, N_sup + 1, self.batch)
+                    drawn = rng.integers(2, N_sup + 1, count)
                 case "full":
-                    drawn = np.full(self.batch, N_sup)
+                    drawn = np.full(count, N_sup)
                 case "geometric":
-                    drawn = np.minimum(1 + rng.geometric(0.5, self.batch), N_sup)
+                    drawn = np.minimum(1 + rng.geometric(0.5, count), N_sup)
             least = np.where(explores, drawn, 0)
-        return torch.as_tensor(least.astype(np.int32), device=self.device)
+        least = np.broadcast_to(least.astype(np.int32), self.batch).copy()
+        return torch.as_tensor(least, device=self.device)
 
     def gradient(self, update: int, scheme: Gradient) -> Gradient:
         """Give the gradient scheme of an update: of a random truncation, the one that is drawn."""

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from trm_lab.config.loops import Counts, SampledDepth
+from trm_lab.config.loops import Counts, FullLoop, SampledDepth
 from trm_lab.config.recipe import Recipe
 from trm_lab.core.core import Core, Weights
 from trm_lab.core.supervision import Carry, Outcome, refill, supervise
@@ -61,8 +61,9 @@ def work(
             leaves.append(rows.requires_grad_())
         counts, waits = _counts(recipe, stream, update, step)
         minimum = stream.minimum(
-            step, supervision.exploration, counts.N_sup, supervision.exploration_law
-        )
+            step, supervision.exploration, counts.N_sup, supervision.exploration_law,
+            together=isinstance(supervision.loop, FullLoop),
+        )  # fmt: skip
         carry, outcome = supervise(
             core, weights.params, supervision, carry, rows, minimum,
             gradient=stream.gradient(update, recipe.model.gradient), counts=counts, waits=waits,
