@@ -1,14 +1,17 @@
 """A run evaluated on a grid: one file, every cell with its cost."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from tests.training.tiny_run import EXECUTION, tiny_recipe
+from tests.training.tiny_run import EXECUTION, TOKEN_MLP, tiny_recipe
 from trm_lab import Rollouts, evaluate_run, train
 from trm_lab.accounting import account
+from trm_lab.config import Recipe
 from trm_lab.config.source import Source
 from trm_lab.config.test_time import SELECTORS, Subject
 from trm_lab.config.validate import validate
@@ -17,7 +20,16 @@ from trm_lab.errors import ConfigError
 from trm_lab.plots import rollouts as figure
 from trm_lab.results.grid import rows
 
-RECIPE = tiny_recipe(train={"updates": 120, "ema_table": True})
+WIDE = {"model": {"width": 32}, "train": {"batch": 16, "ema_table": True}, "eval": {"every": 60}}
+
+
+def able(**changes: Any) -> Recipe:
+    """A recipe that learns to solve some of its puzzles, in seconds."""
+    base = {"task": {"train": 200}, "train": {"updates": 120}}
+    return tiny_recipe(TOKEN_MLP, WIDE, base, changes)
+
+
+RECIPE = able()
 GRID = Rollouts(steps=(1, 3, 6), rollouts=(1, 2, 8), noise=0.5)
 
 
@@ -80,8 +92,10 @@ def test_a_plain_rollout_starts_as_training_does(tmp_path: Path, initial: str) -
 
 def test_noise_never_lowers_oracle_accuracy(run: Path) -> None:
     grid = evaluate_run(run, GRID, execution=EXECUTION).grid
+    assert 0 < grid["solved"].mean() < 1
     oracle = grid["puzzle_accuracy"].sel(selector="oracle")
     assert (oracle.diff("rollouts") >= 0).all()
+    assert (oracle.diff("rollouts") > 0).any()
     one = grid["puzzle_accuracy"].sel(rollouts=1)
     assert (one == one.isel(selector=0)).all()
     assert (grid["puzzle_accuracy"] <= oracle).all()
@@ -93,7 +107,7 @@ def test_subsets_weights_and_costs_follow_what_is_asked(run: Path) -> None:
         Subject(split="validation", limit=3, weights="raw"), execution=EXECUTION,
     )  # fmt: skip
     assert dict(few.grid.sizes)["puzzle"] == 3
-    shallow = tiny_recipe(model={"T": 1, "n": 1})
+    shallow = able(model={"T": 1, "n": 1})
     assert few.grid["flops"].values.tolist() == [[2 * account(shallow).eval_flops]]
     assert few.path.name.startswith("rollouts-validation-raw-")
     last = evaluate_run(
@@ -111,11 +125,47 @@ def test_equal_settings_give_equal_numbers(run: Path) -> None:
     np.testing.assert_allclose(again.grid["halt_logit"], first.grid["halt_logit"], rtol=1e-3)
 
 
+def test_selectors_that_the_run_has_nothing_to_tell_for_are_left_out(tmp_path: Path) -> None:
+    recipe = tiny_recipe(supervision={"halting": "fixed"})
+    train(recipe, tmp_path, execution=EXECUTION)
+    grid = evaluate_run(tmp_path, Rollouts(steps=(3,)), execution=EXECUTION).grid
+    assert grid["selector"].values.tolist() == ["residual", "vote", "oracle"]
+    message = (
+        r"select: head: the halting head .* \(supervision\.halting: fixed\); give select resid"
+    )
+    with pytest.raises(ConfigError, match=message):
+        evaluate_run(tmp_path, Rollouts(select=("vote", "head")))
+
+
+def test_a_default_is_all_selectors_under_the_same_name(run: Path) -> None:
+    setting = Rollouts(steps=(2,))
+    given = evaluate_run(run, setting.model_copy(update={"select": SELECTORS}), execution=EXECUTION)
+    assert evaluate_run(run, setting, execution=EXECUTION).path == given.path
+
+
+def test_with_a_random_start_the_first_rollout_alone_is_plain(tmp_path: Path) -> None:
+    recipe = tiny_recipe(model={"initial": "random"}, supervision={"hypotheses": 3})
+    train(recipe, tmp_path, execution=EXECUTION)
+    quiet, noisy = (
+        evaluate_run(
+            tmp_path, Rollouts(steps=(2,), rollouts=(1, 3), noise=noise), execution=EXECUTION
+        ).grid
+        for noise in (0.0, 0.5)
+    )
+    assert [g.attrs["hypotheses"] for g in (quiet, noisy)] == [1, 1]
+    assert [g.attrs["quiet"] for g in (quiet, noisy)] == [0, 1]
+    assert len(np.unique(quiet["halt_logit"][0, :, 0])) == 3
+    assert np.array_equal(quiet["halt_logit"][:, 0], noisy["halt_logit"][:, 0])
+    assert not np.isclose(quiet["halt_logit"][:, 1:], noisy["halt_logit"][:, 1:]).any()
+    with pytest.raises(ConfigError, match=r"restarts: every rollout .* starts at random already"):
+        evaluate_run(tmp_path, Rollouts(rollouts=(1, 2), restarts=True))
+
+
 def test_errors_say_what_to_do(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"is a folder, not one run"):
         evaluate_run(tmp_path, GRID)
     with pytest.raises(ConfigError, match="2 rollouts without noise or restarts are all the same"):
-        evaluate_run(run, Rollouts(rollouts=(2,)))
+        evaluate_run(run, Rollouts(rollouts=(2,)), execution=EXECUTION)
     (tmp_path / "recipe.yaml").write_text((run / "recipe.yaml").read_text())
     with pytest.raises(ConfigError, match="no weights yet, the run is waiting"):
         evaluate_run(tmp_path, GRID)
@@ -134,6 +184,8 @@ def test_errors_say_what_to_do(run: Path, tmp_path: Path) -> None:
         ({"rollouts": [1, 1]}, r"rollouts must rise, not \[1, 1\]"),
         ({"select": ["vote", "vote"]}, "select names a selector twice"),
         ({"relative": True}, "relative noise needs noise above 0"),
+        ({"noise": 0.1}, "rollouts: noise and restarts act on the second .* give more than 1, as"),
+        ({"restarts": True}, "rollouts: noise and restarts act on the second rollout"),
         ({"noise": -1.0}, "noise: input should be greater than or equal to 0"),
         ({"select": ["votes"]}, "did you mean vote"),
         ({"rolouts": [1]}, "did you mean rollouts"),
@@ -164,10 +216,20 @@ def test_selection_of_the_file_can_be_redone_from_its_rollouts(run: Path) -> Non
     grid = evaluate_run(run, GRID, execution=EXECUTION).grid
     names = ("solved", "solved", "halt_logit", "residual", "same_answer")
     columns = [grid[name].values for name in names]
-    trials = Trials(grid["steps"].values, *columns, solution=columns[0])
-    for selector in ("head", "residual", "vote"):
-        picked = pick(trials.solved, choose(selector, trials, 8))
-        assert np.array_equal(grid["chosen_solved"].sel(selector=selector, rollouts=8), picked)
+    assert grid.attrs["quiet"] == 1
+    trials = Trials(grid["steps"].values, *columns, solution=columns[0], quiet=grid.attrs["quiet"])
+    for K in (1, 2, 8):
+        for selector in ("head", "residual", "vote"):
+            picked = choose(selector, trials, K)
+            stored = grid.sel(selector=selector, rollouts=K)
+            assert np.array_equal(stored["chosen"], picked)
+            assert np.array_equal(stored["chosen_solved"], pick(trials.solved, picked))
+    right = grid.sel(selector="oracle", rollouts=8)
+    assert np.array_equal(pick(trials.solved, right["chosen"].values), trials.solved.any(axis=1))
+    # Both count: which rollout is taken, and which of them had no noise.
+    assert len(np.unique(grid["chosen"].sel(rollouts=8))) == 8
+    loud = choose("residual", replace(trials, quiet=0), 8)
+    assert not np.array_equal(grid["chosen"].sel(selector="residual", rollouts=8), loud)
 
 
 def test_rollouts_are_measured_against_the_exact_set() -> None:
@@ -191,14 +253,19 @@ def test_rollouts_are_measured_against_the_exact_set() -> None:
 
 def test_a_task_of_several_solutions_reports_coverage(tmp_path: Path) -> None:
     recipe = tiny_recipe(
-        {"task": None},
-        task={"kind": "sudoku_multi", "train": 24, "validation": 8, "test": 10},
-        train={"updates": 10},
-    )
-    train(recipe, tmp_path, execution=EXECUTION)
+        {"task": None}, TOKEN_MLP, WIDE,
+        task={"kind": "sudoku_multi", "train": 100, "validation": 8, "test": 10},
+        train={"updates": 200}, supervision={"hypotheses": 3},
+    )  # fmt: skip
+    train(recipe, tmp_path, execution=EXECUTION.model_copy(update={"checkpoint_seconds": 60.0}))
     grid = evaluate_run(tmp_path, GRID, execution=EXECUTION).grid
     assert grid["solutions"].min() >= 2
+    assert 0 < grid["solved"].mean() < 1
     assert (grid["coverage"].diff("rollouts") >= 0).all()
+    assert (grid["coverage"].diff("rollouts") > 0).any()
+    assert grid["coverage"].max() > (1 / grid["solutions"]).mean(), (
+        "more than one of a set is found"
+    )
     assert np.array_equal(grid["solution"] >= 0, grid["solved"])
     assert set(rows(grid)[0]) >= {"coverage", "precision", "diversity"}
     precision = grid["solved"].mean(("puzzle", "rollout"))
@@ -216,7 +283,11 @@ def test_hypotheses_are_the_first_rollouts(tmp_path: Path) -> None:
         )
     assert len(np.unique(grid["halt_logit"][0, :, 0])) == 3
     with pytest.raises(ConfigError, match=r"4 rollouts .* the same after the first 3 hypotheses"):
-        evaluate_run(tmp_path, Rollouts(rollouts=(4,)))
+        evaluate_run(tmp_path, Rollouts(rollouts=(4,)), execution=EXECUTION)
+    idle = r"act on the rollouts after the first 3, the hypotheses .* more than 3, not 3"
+    for how in ({"noise": 0.5}, {"restarts": True}):
+        with pytest.raises(ConfigError, match=idle):
+            evaluate_run(tmp_path, Rollouts(rollouts=(1, 3), **how), execution=EXECUTION)
     noisy = evaluate_run(
         tmp_path, Rollouts(steps=(2,), rollouts=(6,), noise=0.5), execution=EXECUTION
     ).grid

@@ -168,8 +168,9 @@ def evaluate_(
     relative: Annotated[bool, typer.Option("--relative", help="Noise in units of rms.")] = False,
     restarts: Annotated[bool, typer.Option("--restarts", help="Random initial states.")] = False,
     select: Annotated[
-        str, typer.Option(help="How an answer is chosen.")
-    ] = "head,residual,vote,oracle",
+        str | None,
+        typer.Option(help="head, residual, vote, oracle; all that apply if not given."),
+    ] = None,
     split: Annotated[str, typer.Option(help="test or validation.")] = "test",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first puzzles.")] = None,
     weights: Annotated[str, typer.Option(help="last, best or raw.")] = "last",
@@ -184,8 +185,7 @@ def evaluate_(
     """Evaluate a run at other depths (steps) and breadths (rollouts)."""
     options = {"noise": noise, "relative": relative, "restarts": restarts, "n": n, "T": T}
     evaluate.evaluate(
-        run, options | {"seed": seed},
-        {"steps": steps, "rollouts": rollouts, "select": select},
+        run, options | {"seed": seed}, {"steps": steps, "rollouts": rollouts}, select,
         weights=weights, split=split, limit=limit, device=device, threads=threads, figure=figure,
         json=json,
     )  # fmt: skip

@@ -11,6 +11,7 @@ def evaluate(
     run: Path,
     options: dict[str, Any],
     lists: dict[str, str],
+    select: str | None,
     *,
     weights: str,
     split: str,
@@ -27,8 +28,9 @@ def evaluate(
     from trm_lab.config.validate import validate
 
     given = {k: v for k, v in options.items() if v is not None}
-    given |= {name: numbers(name, text) for name, text in lists.items() if name != "select"}
-    given["select"] = [word.strip() for word in lists["select"].split(",")]
+    given |= {name: numbers(name, text) for name, text in lists.items()}
+    if select is not None:
+        given["select"] = [word.strip() for word in select.split(",")]
     setting = validate(Rollouts, Source(given, "eval"))
     which = {"weights": weights, "split": split, "limit": limit}
     subject = validate(Subject, Source(which, "eval"))

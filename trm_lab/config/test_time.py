@@ -34,9 +34,10 @@ class Rollouts(Setting):
     restarts: bool = False
     """Whether rollouts 1, 2, ... start from fresh standard normal latents (EqR, arXiv
     2605.21488)."""
-    select: Annotated[tuple[Selector, ...], Field(min_length=1, strict=False)] = SELECTORS
+    select: Annotated[tuple[Selector, ...], Field(min_length=1, strict=False)] | None = None
     """How one rollout is chosen: the highest halting logit, the smallest relative change of y, the
-    most common whole answer (ties by halting logit), or any that is right (an upper bound)."""
+    most common whole answer (ties by halting logit), or any that is right (an upper bound); every
+    one that the run has something to tell for if null."""
     n: Count | None = None
     """Latent updates per cycle; the model's own if null."""
     T: Count | None = None
@@ -55,7 +56,7 @@ class Rollouts(Setting):
             values = getattr(self, name)
             if any(a >= b for a, b in itertools.pairwise(values)):
                 raise ValueError(f"{name} must rise, not {list(values)}")
-        if len(set(self.select)) < len(self.select):
+        if self.select and len(set(self.select)) < len(self.select):
             raise ValueError(f"select names a selector twice: {list(self.select)}")
         if self.perturbed and self.rollouts[-1] == 1:
             raise ValueError(

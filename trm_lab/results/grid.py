@@ -51,6 +51,11 @@ def grid_dataset(
         "chosen_solved": (
             (*CELL[:2], "puzzle", "steps"), solved.astype(np.uint8), "Answer right", "1",
         ),
+        "chosen": (
+            (*CELL[:2], "puzzle", "steps"),
+            np.array([[chosen[s, K] for K in rollouts] for s in selectors], dtype=np.int16),
+            "Rollout chosen", "1",
+        ),
         "solved": (EACH, trials.solved.astype(np.uint8), "Rollout right", "1"),
         "halt_logit": (EACH, trials.halt_logit, "Logit of halting", "1"),
         "residual": (EACH, trials.residual, "Relative change of y over the step", "1"),

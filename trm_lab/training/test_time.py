@@ -14,7 +14,7 @@ from trm_lab.config.execution import Execution
 from trm_lab.config.halting import Fixed, Residual
 from trm_lab.config.initial import RandomStart
 from trm_lab.config.recipe import Recipe
-from trm_lab.config.test_time import Rollouts, Subject
+from trm_lab.config.test_time import SELECTORS, Rollouts, Selector, Subject
 from trm_lab.core.reasoner import Reasoner
 from trm_lab.core.rollouts import roll_out
 from trm_lab.errors import ConfigError
@@ -49,28 +49,19 @@ def evaluate_run(
     `evaluation/rollouts-<split>-<weights>-<8 hex of the setting>.nc`; equal settings write it anew.
 
     Raises:
-        ConfigError: no run there, no such weights, or rollouts that would all be the same.
+        ConfigError: no run there, no such weights, rollouts that would be the same, noise or
+            restarts that would reach none, or a selector that the run has nothing to tell for.
     """
     recipe = stored_recipe(run_dir)
-    own = recipe.supervision.hypotheses
-    differ = setting.perturbed or isinstance(recipe.model.initial, RandomStart)
-    if setting.rollouts[-1] > own and not differ:
-        same = f"the same after the first {own} hypotheses" if own > 1 else "all the same"
-        raise ConfigError(
-            f"rollouts: {setting.rollouts[-1]} rollouts without noise or restarts are {same}; "
-            "give noise above 0, or restarts"
-        )
+    selectors = _selectors(recipe, setting)
+    setting = setting.model_copy(update={"select": selectors})
     if setting.restarts and isinstance(recipe.model.initial, RandomStart):
         raise ConfigError(
             "restarts: every rollout of this run starts at random already (model.initial: random)"
         )
-    if "head" in setting.select and isinstance(recipe.supervision.halting, Fixed | Residual):
-        raise ConfigError(
-            f"select: head: the halting head of this run learned nothing (supervision.halting: "
-            f"{recipe.supervision.halting.kind}); give select residual,vote,oracle"
-        )
     stored = stored_run(run_dir, subject, execution or Execution(), cache)
     folder, core, found, puzzles = stored.folder, stored.core, stored.weights, stored.puzzles
+    _refuse_idle(setting, found.hypotheses, core.draws_start)
     began = time.perf_counter()
     reasoner = Reasoner(core, found, recipe.supervision.carried)
     trials = roll_out(reasoner, puzzles.inputs, puzzles.answers, setting, batch=batch)
@@ -92,7 +83,8 @@ def evaluate_run(
         "n": setting.n or recipe.model.n,
         "T": setting.T or recipe.model.T,
         "noise": setting.noise,
-        "hypotheses": own,
+        "hypotheses": found.hypotheses,
+        "quiet": trials.quiet,
         "relative": int(setting.relative),
         "restarts": int(setting.restarts),
         "seed": setting.seed,
@@ -103,12 +95,44 @@ def evaluate_run(
         "trm_lab_version": trm_lab.__version__,
         "created_utc": now(),
     }
-    grid = grid_dataset(trials, setting.select, setting.rollouts, step, facts, attrs)
+    grid = grid_dataset(trials, selectors, setting.rollouts, step, facts, attrs)
     mark = sha256(f"{setting.model_dump_json()} {subject.limit}".encode()).hexdigest()[:8]
     name = f"rollouts-{subject.split}-{subject.weights}-{mark}.nc"
     path = folder.path / "evaluation" / name
     write_netcdf(grid, path)
     return Evaluated(grid, path)
+
+
+def _selectors(recipe: Recipe, setting: Rollouts) -> tuple[Selector, ...]:
+    """Give the selectors asked for, or all that the run has something to tell for."""
+    headless = isinstance(recipe.supervision.halting, Fixed | Residual)
+    if setting.select is None:
+        return tuple(s for s in SELECTORS if not (headless and s == "head"))
+    if headless and "head" in setting.select:
+        raise ConfigError(
+            "select: head: the halting head of this run learned nothing (supervision.halting: "
+            f"{recipe.supervision.halting.kind}); give select residual,vote,oracle"
+        )
+    return setting.select
+
+
+def _refuse_idle(setting: Rollouts, own: int, random: bool) -> None:
+    """Refuse rollouts that are the same as others, and perturbations that reach none.
+
+    `own` are the leading rollouts that start from a hypothesis each and are not perturbed.
+    """
+    most = setting.rollouts[-1]
+    if most > own and not (setting.perturbed or random):
+        same = f"the same after the first {own} hypotheses" if own > 1 else "all the same"
+        raise ConfigError(
+            f"rollouts: {most} rollouts without noise or restarts are {same}; give noise above 0, "
+            "or restarts"
+        )
+    if most <= own and setting.perturbed:
+        raise ConfigError(
+            f"rollouts: noise and restarts act on the rollouts after the first {own}, the "
+            f"hypotheses of this run; give more than {own}, not {most}"
+        )
 
 
 def rollout_flops(recipe: Recipe, setting: Rollouts) -> int:
