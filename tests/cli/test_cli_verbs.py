@@ -71,7 +71,7 @@ def test_a_run_says_what_it_did_and_a_second_one_does_nothing(folder: Path, trm_
     done = trm_lab("run", "tiny.yaml", "--on", "here.yaml")
     lines = done.out.splitlines()
     assert (done.code, done.err) == (0, "")
-    assert lines[0] == "tiny: 4 runs"
+    assert lines[0] == "tiny: 4 runs; about 20 s of one core, 0 s of it evaluation"
     names = ["deep, seed 0", "deep, seed 1", "shallow, seed 0", "shallow, seed 1"]
     for number, (line, name) in enumerate(zip(lines[1:5], names, strict=True), start=1):
         assert re.fullmatch(rf"\[{number}/4\] {name}: {DONE}", line)
@@ -126,7 +126,9 @@ def test_a_failed_run_is_named_with_exit_code_1(folder: Path, trm_lab: TrmLab):
     checkpoint.unlink()
     again = trm_lab("run", "tiny.yaml", "--on", "here.yaml")
     assert again.code == 0
-    assert again.out.splitlines()[0] == "tiny: 4 runs, 3 already done"
+    assert again.out.splitlines()[0] == (
+        "tiny: 4 runs, 3 already done; about 5 s of one core, 0 s of it evaluation"
+    )
 
 
 def test_a_plan_is_printed_and_nothing_written(folder: Path, trm_lab: TrmLab):
@@ -135,12 +137,15 @@ def test_a_plan_is_printed_and_nothing_written(folder: Path, trm_lab: TrmLab):
     assert (done.code, done.err) == (0, "")
     header, shallow, deep = listed(done.out)[:3]
     assert header == ["cell", "id", "depth", "max depth", "graph updates", "params", "updates",
-                      "FLOPs a run", "one core", "seeds", "to run"]  # fmt: skip
+                      "FLOPs a run", "one core", "evaluation", "seeds", "to run"]  # fmt: skip
     assert shallow[:7] == ["shallow", "94dcb425", "2", "4", "2", "4834", "4"]
     assert deep[:7] == ["deep", "99e168d3", "3", "6", "3", "4834", "4"]
     assert deep[-2:] == ["2", "2"]
     assert done.out.splitlines()[3].startswith("2 cells x 2 seeds in runs/tiny; about ")
     assert sorted(folder.rglob("*")) == before
+    long = trm_lab("plan", "tiny.yaml", "--set", "task.test=1000000").out
+    assert listed(long)[1][8:10] == ["25 s", "20 s"]
+    assert long.endswith("; about 2 min of one core to run, 99 s of it evaluation\n")
 
 
 def test_a_plan_counts_what_is_left(driven: Path, trm_lab: TrmLab):

@@ -52,9 +52,11 @@ def test_every_command_succeeds_quietly(done: tuple[Path, dict[str, Done]]):
         f"runs/{folder.name}: 14 completed",
         f"results: runs/{folder.name}/results.nc",
     ]
-    assert said["collect"].out == f"runs/{folder.name}/results.nc: 21 runs\n"
+    assert (
+        said["collect"].out == f"runs/{folder.name}/results.nc: 14 runs, 7 more not in this sweep\n"
+    )
     assert said["report"].out == f"report: runs/{folder.name}/report/report.html\n"
-    assert said["status"].out.splitlines()[-1] == "7 waiting, 14 completed"
+    assert said["status"].out.splitlines()[-1] == "14 completed; 7 not in this sweep"
 
 
 def test_the_results_open_with_xarray_alone(done: tuple[Path, dict[str, Done]]):

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from trm_lab.cli.output import console, duration, say
 from trm_lab.runs import State
+from trm_lab.study.cost import cost
 from trm_lab.study.driver import Event
 from trm_lab.study.plan import Plan, Run
 
@@ -23,10 +24,9 @@ class Live:
         self.name = plan.matrix.study.name
         self.runs = {run.key: run for run in runs}
         self.states = {run.key: run.folder.state() for run in runs}
-        self.costs = {
-            run.key: plan.accounts()[run.cell.name].flops_per_update * run.recipe.train.updates
-            for run in runs
-        }
+        accounts = plan.accounts()
+        self.estimates = {run.key: cost(run.recipe, accounts[run.cell.name]) for run in runs}
+        self.costs = {key: estimate.training for key, estimate in self.estimates.items()}
         self.before = self._done({key: self._progress(key)[0] for key in self.runs})
         self.began = self.drawn = time.monotonic()
         self.live = RichLive(console=console, auto_refresh=False, transient=True)
@@ -34,7 +34,12 @@ class Live:
     def __enter__(self) -> "Live":
         done = sum(state.final for state in self.states.values())
         already = f", {done} already done" if done else ""
-        say(f"{self.name}: {len(self.runs)} runs{already}")
+        left = [self.estimates[key] for key, state in self.states.items() if not state.final]
+        ahead = (
+            f"; about {duration(sum(e.seconds for e in left))} of one core, "
+            f"{duration(sum(e.evaluation_seconds for e in left))} of it evaluation"
+        )
+        say(f"{self.name}: {len(self.runs)} runs{already}" + ahead * bool(left))
         if console.is_terminal:
             self.live.start()
         return self
@@ -80,7 +85,7 @@ class Live:
         progress = {key: self._progress(key) for key in working}
         ahead = self._ahead({key: share for key, (share, _) in progress.items()})
         if not console.is_terminal:
-            parts = [f"{self.runs[k].cell.variant} seed {self.runs[k].recipe.seed} {share:.0%}"
+            parts = [f"{self.runs[k].cell.variant} seed {self.runs[k].recipe.seed} {_doing(share)}"
                      for k, (share, _) in progress.items()]  # fmt: skip
             say(f"running: {'; '.join(parts)}{ahead}")
             return
@@ -90,7 +95,9 @@ class Live:
         for key, (share, last) in progress.items():
             run = self.runs[key]
             bar = "#" * round(20 * share) + "." * (20 - round(20 * share))
-            table.add_row(f"{run.cell.variant}, seed {run.recipe.seed}", f"{bar} {share:.0%}", last)
+            table.add_row(
+                f"{run.cell.variant}, seed {run.recipe.seed}", f"{bar} {_doing(share)}", last
+            )
         self.live.update(table, refresh=True)
 
     def _progress(self, key: str) -> tuple[float, str]:
@@ -117,3 +124,8 @@ class Live:
         return sum(self.costs[key] for key in ended) + sum(
             self.costs[key] * share for key, share in rest.items()
         )
+
+
+def _doing(share: float) -> str:
+    """Say how far the training is; a run whose last update is recorded is being tested."""
+    return f"{share:.0%}" if share < 1 else "trained, evaluating"

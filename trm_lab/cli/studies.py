@@ -10,7 +10,6 @@ from trm_lab.errors import ConfigError
 from trm_lab.runs import State
 
 if TYPE_CHECKING:
-    from trm_lab.config.recipe import Recipe
     from trm_lab.study.plan import Plan
 
 BAD = (State.FAILED, State.LOST, State.CANCELLED, State.WAITING, State.RUNNING)
@@ -73,7 +72,7 @@ def validate(files: list[Path]) -> int:
 
 def plan(study: Path, on: Path | None, settings: list[str], runs: Path, json: bool) -> None:
     """Print cells, seeds and cost."""
-    from trm_lab.study.plan import CPU_FLOPS, CPU_OVERHEAD
+    from trm_lab.study.cost import cost as cost_of
 
     made = plan_of(study, on, settings, runs)
     if json:
@@ -81,13 +80,13 @@ def plan(study: Path, on: Path | None, settings: list[str], runs: Path, json: bo
         output.as_json(made.as_dict() | {"states": made.states(), "root": made.root} | said)
         return
     accounts, states = made.accounts(), made.states()
-    rows, total = [], 0.0
+    rows, total, evaluation = [], 0.0, 0.0
     for cell in made.matrix.cells:
         cost, train = accounts[cell.name], cell.recipe.train
-        flops = cost.flops_per_update * train.updates + cost.eval_flops * _evaluated(cell.recipe)
-        seconds = flops / CPU_FLOPS + CPU_OVERHEAD
+        whole = cost_of(cell.recipe, cost)
         left = [s for s in made.seeds if not states[f"{cell.name}/seed-{s}"].final]
-        total += seconds * len(left)
+        total += whole.seconds * len(left)
+        evaluation += whole.evaluation_seconds * len(left)
         rows.append(
             {
                 "cell": cell.variant,
@@ -97,8 +96,9 @@ def plan(study: Path, on: Path | None, settings: list[str], runs: Path, json: bo
                 "graph updates": cost.graph_updates,
                 "params": cost.params,
                 "updates": train.updates,
-                "FLOPs a run": output.engineering(flops),
-                "one core": output.duration(seconds),
+                "FLOPs a run": output.engineering(whole.flops),
+                "one core": output.duration(whole.seconds),
+                "evaluation": output.duration(whole.evaluation_seconds),
                 "seeds": len(made.seeds),
                 "to run": len(left),
             }
@@ -107,7 +107,8 @@ def plan(study: Path, on: Path | None, settings: list[str], runs: Path, json: bo
     every = len(made.matrix.study.seeds)
     of = f" of {every}" if every > len(made.seeds) else ""
     output.say(f"{len(rows)} cells x {len(made.seeds)}{of} seeds in {made.root}; about "
-               f"{output.duration(total)} of one core to run")  # fmt: skip
+               f"{output.duration(total)} of one core to run, {output.duration(evaluation)} of it "
+               "evaluation")  # fmt: skip
     for line in made.confounds():
         output.say(f"confounded: {line}")
     for line in made.matrix.remarks():
@@ -162,14 +163,6 @@ def train(
     state = train_recipe(chosen, out, execution=execution, progress=show)
     output.say(f"{out}: {state.value}")
     return int(state is not State.COMPLETED)
-
-
-def _evaluated(recipe: "Recipe") -> int:
-    """Count puzzle-steps of evaluation; a test file of unknown size counts as nothing."""
-    task, setting = recipe.task, recipe.eval
-    times = -(-recipe.train.updates // setting.every)
-    test = 1000 if task.kind == "sudoku_bundled" else task.test or 0
-    return times * task.validation * setting.steps[-1] + test * setting.final_steps[-1]
 
 
 def _drive(made: "Plan", only: str | None) -> int:

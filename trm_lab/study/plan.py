@@ -21,10 +21,6 @@ from trm_lab.config.validate import validate
 from trm_lab.runs import Labels, RunFolder, State
 from trm_lab.study.matrix import Cell, Matrix, expand_study
 
-CPU_FLOPS = 3e10
-"""FLOP/s that one core reaches at width 64 (`bench/core.py` prints this machine's own)."""
-CPU_OVERHEAD = 5.0
-"""Seconds that a run's process takes to start and to load its data."""
 DEFAULT_SWEEP = Sweep(name="laptop", execution=Execution(device="cpu", threads=1))
 """How a study runs when no sweep is named: one single-threaded process per core."""
 
