@@ -6,7 +6,18 @@ import pytest
 import torch
 
 from tests.contract.tiny import GEOMETRY, leaves, tiny_batch, tiny_model, tiny_weights
-from trm_lab.config import Confidence, Halting, QLearning, Stablemax, Supervision, preset
+from trm_lab.config import (
+    Confidence,
+    Fixed,
+    Geometric,
+    Halting,
+    LastOnly,
+    QLearning,
+    Stablemax,
+    StepWeights,
+    Supervision,
+    preset,
+)
 from trm_lab.core.core import Core, Weights
 from trm_lab.core.diagnostics import compare_gradients
 from trm_lab.core.hypotheses import repeated, starts, winners
@@ -142,6 +153,24 @@ def test_diagnostics_compare_the_gradients_of_the_first() -> None:
         compare_gradients(core, weights.params, rule(Confidence(), k), carry, rows) for k in (1, 3)
     )
     assert torch.equal(torch.stack(one), torch.stack(three))
+
+
+@pytest.mark.parametrize("weights", [Geometric(), LastOnly()], ids=lambda w: w.kind)
+def test_diagnostics_compare_the_gradients_of_a_step_whatever_it_weighs(
+    weights: StepWeights,
+) -> None:
+    core, drawn = setting()
+    batch = tiny_batch(B)
+    carry = refill(core, drawn, empty_carry(core, drawn, batch), batch)
+    carry = carry._replace(steps=torch.ones(B, dtype=torch.int32))
+    rows, plain = drawn.rows(batch.identifiers), rule(Fixed(), 1)
+    weighted = plain.model_copy(update={"step_weights": weights})
+    found, expected = (
+        torch.stack(compare_gradients(core, drawn.params, s, carry, rows))
+        for s in (weighted, plain)
+    )
+    assert expected.isfinite().all()
+    assert torch.equal(found, expected)
 
 
 def test_the_winner_is_the_lowest_loss_and_the_first_of_equals() -> None:

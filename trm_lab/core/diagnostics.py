@@ -17,6 +17,7 @@ from torch.autograd.functional import jvp
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from trm_lab.config.gradient import WholeProgram
+from trm_lab.config.loops import Uniform
 from trm_lab.config.supervision import Supervision
 from trm_lab.core.core import Core
 from trm_lab.core.products import Params
@@ -169,9 +170,11 @@ def compare_gradients(
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Give cosine and ratio of lengths of the model's gradient against the whole program's.
 
-    Of several hypotheses the carry holds the first alone.
+    Of several hypotheses the carry holds the first alone.  A step weighs one, whatever it weighs
+    in training: under `last_only` most would weigh nothing.
     """
-    supervision = supervision.model_copy(update={"hypotheses": 1})
+    alone = {"hypotheses": 1, "step_weights": Uniform()}
+    supervision = supervision.model_copy(update=alone)
     leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
     minimum = torch.zeros_like(carry.steps)
 
