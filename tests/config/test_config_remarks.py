@@ -1,6 +1,6 @@
 """What is accepted and yet remarked: gradients longer than the program, latents never written."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -13,7 +13,7 @@ from trm_lab.config.tables import TABLE_ROWS
 class Ring(OwnLayout):
     """Five reasoning latents in a ring, and the answer."""
 
-    latents: tuple[str, ...] = ("z0", "z1", "z2", "z3", "z4", "y")
+    latents: ClassVar[tuple[str, ...]] = ("z0", "z1", "z2", "z3", "z4", "y")
     answer: int = 5
     nets: int = 1
 

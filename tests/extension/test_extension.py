@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from tests.extension.example import write_example
 from trm_lab.accounting import account
@@ -271,6 +272,48 @@ def test_a_class_that_breaks_its_contract_says_where(folder: Path, case: str) ->
     assert refused("theirs:A").startswith("r.yaml:3:3: model.layout: " + expected)
 
 
+SHORT = (
+    "class A(OwnLayout):\n"
+    " nets: int = 1\n answer: int = 3\n latents = property(lambda s: ('a', 'b', 'c', 'y'))\n"
+    " def cycle(self, n):\n"
+    "  return (*(Update(write=i, state=(i,)) for i in range(n)), Update(write=3, state=(3,)))\n"
+    "class B(A):\n"
+    " def cycle(self, n):\n"
+    "  return [Update(write=3, state=(3,))] * (n if n < 5 else 1 / 0)\n"
+)
+
+
+def test_a_cycle_is_held_to_its_contract_at_every_n_of_a_recipe(folder: Path) -> None:
+    module(folder, SHORT)
+    text = "preset: trm_att\nmodel: {{layout: theirs:{}, n: {}}}\nsupervision: {}\n"
+
+    def told(*parts: Any) -> str:
+        with pytest.raises(ConfigError) as error:
+            load_recipe(text.format(*parts), "r.yaml")
+        return str(error.value)
+
+    stage = "{curriculum: [{until: 0.5, n: 5}]}"
+    outside = "cycle(5)[4]: 4 is no index of 4 latents"
+    assert load_recipe(text.format("A", 4, "{}"), "r").model.n == 4
+    assert told("A", 5, "{}") == f"r.yaml:2:9: model: layout: theirs:A: {outside}"
+    assert told("A", 4, stage) == f"r.yaml:2:9: model.layout: theirs:A: {outside}"
+    assert told("B", 5, "{}") == (
+        "r.yaml:2:9: model: layout: theirs:B: cycle(5): ZeroDivisionError: division by zero"
+    )
+
+
+def test_an_object_is_held_to_its_contract_too(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(folder)
+    module(folder, "class A(OwnLayout):\n"
+           " nets: int = 1\n answer: int = 1\n latents = property(lambda s: ('z', 'y'))\n"
+           " def cycle(self, n):\n  return (Update(write=0, state=(0,)),)\n")  # fmt: skip
+    theirs = importlib.import_module("theirs")
+    with pytest.raises(ValidationError, match=r"theirs:A: cycle\(1\) never writes the answer"):
+        Model(layout=theirs.A())
+
+
 MIXERS = {
     "shapes that are none": ("return {'w': 16}", "return 1",
                              "parameters gives 16 for w, which is no shape"),
@@ -311,6 +354,13 @@ def test_a_task_is_held_to_what_it_says(folder: Path) -> None:
         "class Long(my_parts.Sorting):\n"
         " def load(self, cache):\n"
         "  return my_parts.Sorting(cells=7).load(cache)\n"
+        "class Many(my_parts.Sorting):\n"
+        " identifiers = property(lambda s: 3)\n"
+    )
+    with pytest.raises(ConfigError) as error:
+        load_recipe("preset: trm_att\ntask: tasks:Many\n", "r.yaml")
+    assert str(error.value) == (
+        "r.yaml:2:1: task: tasks:Many: identifiers must be 1, not 3: all puzzles share one"
     )
     for name, expected in (
         ("Short", "task tasks:Short: load gives no test puzzles"),

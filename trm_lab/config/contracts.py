@@ -85,18 +85,29 @@ class OwnLayout(Own):
             found.append(f"latents {self.latents} need one name each")
         if self.answer not in range(count):
             found.append(f"answer {self.answer} is no index of {count} latents")
-        for n in (1, 2, 3):
-            cycle = self.cycle(n)
-            for place, update in enumerate(cycle):
-                where = f"cycle({n})[{place}]"
-                for index in {update.write, *update.state, *update.context} - set(range(count)):
-                    found.append(f"{where}: {index} is no index of {count} latents")
-                if update.net not in range(self.nets):
-                    found.append(f"{where}: {update.net} is no index of {self.nets} nets")
-                if not update.state:
-                    found.append(f"{where}: has no state")
-            if all(update.write != self.answer for update in cycle):
-                found.append(f"cycle({n}) never writes the answer, latent {self.answer}")
+        return found + [problem for n in (1, 2, 3) for problem in self._problems_of(n)]
+
+    def refuse(self, n: int, where: str) -> None:
+        """Raise ValueError, which begins with `where`, if there is no cycle with n updates."""
+        try:
+            found = self._problems_of(n)
+        except Exception as error:  # anything may go wrong in somebody else's code
+            found = [f"cycle({n}): {type(error).__name__}: {error}"]
+        if found:
+            raise ValueError(f"{where}: {self.kind}: " + "; ".join(found))
+
+    def _problems_of(self, n: int) -> list[str]:
+        count, cycle, found = len(self.latents), self.cycle(n), []
+        for place, update in enumerate(cycle):
+            where = f"cycle({n})[{place}]"
+            for index in {update.write, *update.state, *update.context} - set(range(count)):
+                found.append(f"{where}: {index} is no index of {count} latents")
+            if update.net not in range(self.nets):
+                found.append(f"{where}: {update.net} is no index of {self.nets} nets")
+            if not update.state:
+                found.append(f"{where}: has no state")
+        if all(update.write != self.answer for update in cycle):
+            found.append(f"cycle({n}) never writes the answer, latent {self.answer}")
         return found
 
 
@@ -177,8 +188,8 @@ class OwnTask(Own):
     """Puzzles.
 
     `cells`: cells of a puzzle, L.  `vocabulary`: token values, V.  `identifiers`: rows of the
-    puzzle table.  `validation`, `test`: puzzles evaluated, for the estimate of cost; `test` may be
-    None for unknown.
+    puzzle table; 1, as all puzzles share one.  `validation`, `test`: puzzles evaluated, for the
+    estimate of cost; `test` may be None for unknown.
     """
 
     REQUIRED: ClassVar[tuple[str, ...]] = (
@@ -210,12 +221,15 @@ class OwnTask(Own):
         return None
 
     def problems(self) -> list[str]:
-        """Say which size is no count."""
-        return [
+        """Say which size is no count, and whether there are rows that no puzzle could have."""
+        found = [
             f"{name} must be 1 or more, not {value!r}"
-            for name in ("cells", "vocabulary", "identifiers", "validation")
+            for name in ("cells", "vocabulary", "validation")
             if not _count(value := getattr(self, name))
         ]
+        if self.identifiers != 1:
+            found.append(f"identifiers must be 1, not {self.identifiers!r}: all puzzles share one")
+        return found
 
 
 def _count(value: object) -> bool:

@@ -38,7 +38,7 @@ class Extensible:
 
         def check(value: Any, union: Callable[[Any], Any]) -> Any:
             if isinstance(value, self.contract):
-                return value
+                return held(value)
             kind = value.get("kind") if isinstance(value, dict) else value
             if not isinstance(kind, str) or kind in ours:
                 return union(value)
@@ -78,22 +78,7 @@ class Extensible:
             ValueError: the class, or what its members give, does not hold to its contract.
             ValidationError: fields that it refuses.
         """
-        found = self.find(kind)
-        made = found.model_validate(data)
-        try:
-            problems = made.problems()
-        except Exception as error:  # anything may go wrong in somebody else's code
-            problems = [_said(error)]
-        if problems:
-            raise ValueError(f"{kind}: " + "; ".join(dict.fromkeys(problems)))
-        try:
-            hash(made)
-            again = found.model_validate(made.model_dump(mode="json"))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{kind}: does not survive a recipe file: {_said(error)}") from None
-        if again != made:
-            raise ValueError(f"{kind}: comes back from a recipe file as {again!r}")
-        return made
+        return held(self.find(kind).model_validate(data))
 
     def _path(self, kind: str) -> str:
         points = self.installed()[kind]
@@ -103,6 +88,28 @@ class Extensible:
                 f"{kind}: given by several packages ({packages}); name it by its import path"
             )
         return f"{points[0].module}:{points[0].attr}"
+
+
+def held(made: Own) -> Own:
+    """Give back an object that holds to its contract and survives a recipe file.
+
+    Raises:
+        ValueError: what does not.
+    """
+    try:
+        problems = made.problems()
+    except Exception as error:  # anything may go wrong in somebody else's code
+        problems = [_said(error)]
+    if problems:
+        raise ValueError(f"{made.kind}: " + "; ".join(dict.fromkeys(problems)))
+    try:
+        hash(made)
+        again = type(made).model_validate(made.model_dump(mode="json"))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{made.kind}: does not survive a recipe file: {_said(error)}") from None
+    if again != made:
+        raise ValueError(f"{made.kind}: comes back from a recipe file as {again!r}")
+    return made
 
 
 def extensible(annotation: Any) -> Extensible | None:

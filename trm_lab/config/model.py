@@ -18,6 +18,7 @@ from trm_lab.config.blocks import (
     Rope2D,
     SwiGLU,
 )
+from trm_lab.config.contracts import OwnLayout
 from trm_lab.config.gradient import Gradient, Implicit, LastCycles, RandomTruncation
 from trm_lab.config.initial import FixedStart, Initial, LearnedStart
 from trm_lab.config.layout import Layout, TwoLatents
@@ -95,6 +96,12 @@ class Model(Setting):
         if isinstance(self.gradient, RandomTruncation):
             return sum(p * (cycle * self.T - g.cut(cycle, self.T)) for p, g in self.gradient.law())
         return cycle * self.T - self.gradient.cut(cycle, self.T)
+
+    @model_validator(mode="after")
+    def _own_cycle(self) -> Self:
+        if isinstance(self.layout, OwnLayout):
+            self.layout.refuse(self.n, "layout")
+        return self
 
     @model_validator(mode="after")
     def _geometry(self) -> Self:

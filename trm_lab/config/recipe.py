@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from trm_lab.config.base import Setting
 from trm_lab.config.blocks import Rope2D
-from trm_lab.config.contracts import OwnHalting, OwnMixer
+from trm_lab.config.contracts import OwnHalting, OwnLayout, OwnMixer
 from trm_lab.config.gradient import Implicit, RandomTruncation, Truncation
 from trm_lab.config.halting import AsTrained, Confidence, Fixed, QLearning, WhenHalted
 from trm_lab.config.initial import FixedStart, RandomStart
@@ -95,6 +95,13 @@ class Recipe(Setting):
     def _own_mixer_counts(self) -> Self:
         if isinstance(self.model.mixer, OwnMixer):
             self.model.mixer.refuse(self.model, self.task.cells + self.model.slots)
+        return self
+
+    @model_validator(mode="after")
+    def _own_cycles(self) -> Self:
+        if isinstance(self.model.layout, OwnLayout):
+            for _, counts in self.spans():
+                self.model.layout.refuse(counts.n, "model.layout")
         return self
 
     @model_validator(mode="after")
