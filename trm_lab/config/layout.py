@@ -68,13 +68,7 @@ class TwoLatents(Setting):
         return (think,) * n + (answer,)
 
 
-class OneLatent(Setting):
-    """A single latent z: `z <- net(z + x)` n times, then `z <- net(z)` (TRM, table 2)."""
-
-    kind: Literal["one_latent"] = "one_latent"
-    x_in_last: bool = False
-    """Whether the last update sees x too.  TRM's text has it so, its released code not."""
-
+class _SingleLatent(Setting):
     @property
     def nets(self) -> int:
         """Number of separate block stacks."""
@@ -89,6 +83,14 @@ class OneLatent(Setting):
     def answer(self) -> int:
         """Index of the latent that the heads read."""
         return 0
+
+
+class OneLatent(_SingleLatent):
+    """A single latent z: `z <- net(z + x)` n times, then `z <- net(z)` (TRM, table 2)."""
+
+    kind: Literal["one_latent"] = "one_latent"
+    x_in_last: bool = False
+    """Whether the last update sees x too.  TRM's text has it so, its released code not."""
 
     def cycle(self, n: int) -> tuple[Update, ...]:
         """Give the n + 1 updates of one cycle."""
@@ -96,7 +98,7 @@ class OneLatent(Setting):
         return (think,) * n + (Update(write=0, state=(0,), inject=self.x_in_last),)
 
 
-class Looped(Setting):
+class Looped(_SingleLatent):
     """A single latent z and nothing else: `z <- net(z + x)` n times.
 
     The looped Transformer: HRM's baseline (one update of eight layers) and URM (arXiv 2512.14693).
@@ -104,21 +106,6 @@ class Looped(Setting):
     """
 
     kind: Literal["looped"] = "looped"
-
-    @property
-    def nets(self) -> int:
-        """Number of separate block stacks."""
-        return 1
-
-    @property
-    def latents(self) -> tuple[str, ...]:
-        """Names of the latents, by index."""
-        return ("z",)
-
-    @property
-    def answer(self) -> int:
-        """Index of the latent that the heads read."""
-        return 0
 
     def cycle(self, n: int) -> tuple[Update, ...]:
         """Give the n updates of one cycle."""

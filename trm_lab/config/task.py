@@ -38,7 +38,20 @@ class _Grid(Setting):
         return 9
 
 
-class GeneratedSudoku(_Grid):
+class _Generated(_Grid):
+    kind: str
+    size: int
+    augment: bool = True
+    """Draw a random symmetry of each training puzzle every time it is started."""
+    data_seed: int = Field(default=0, ge=0)
+
+    @property
+    def side(self) -> int:
+        """Rows of the grid."""
+        return self.size
+
+
+class GeneratedSudoku(_Generated):
     """Sudoku of our own seeded generator, unique solutions, splits disjoint up to symmetry."""
 
     kind: Literal["sudoku"] = "sudoku"
@@ -52,14 +65,6 @@ class GeneratedSudoku(_Grid):
     """Puzzles evaluated while training."""
     test: Positive = 1000
     """Puzzles evaluated at the end."""
-    augment: bool = True
-    """Draw a random symmetry of each training puzzle every time it is started."""
-    data_seed: int = Field(default=0, ge=0)
-
-    @property
-    def side(self) -> int:
-        """Rows of the grid."""
-        return self.size
 
     @model_validator(mode="after")
     def _clues_fit(self) -> "GeneratedSudoku":
@@ -70,7 +75,7 @@ class GeneratedSudoku(_Grid):
         return self
 
 
-class MultiSudoku(_Grid):
+class MultiSudoku(_Generated):
     """Sudoku puzzles with several solutions, the exact set of which is known.
 
     An answer is right if it is any of them.  Training draws one as the label each time a puzzle is
@@ -90,14 +95,6 @@ class MultiSudoku(_Grid):
     """Puzzles evaluated while training."""
     test: Positive = 500
     """Puzzles evaluated at the end."""
-    augment: bool = True
-    """Draw a random symmetry of each training puzzle every time it is started."""
-    data_seed: int = Field(default=0, ge=0)
-
-    @property
-    def side(self) -> int:
-        """Rows of the grid."""
-        return self.size
 
     @model_validator(mode="after")
     def _range(self) -> "MultiSudoku":

@@ -8,7 +8,8 @@ which is fixed by its definition, unlike the derived distributions of a library.
 The grids are random, not uniform over all grids.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
@@ -23,6 +24,9 @@ PATIENCE = 5000
 """Tries in a row that may add nothing before a split is given up."""
 BATCH = 64
 """Tries whose signatures are computed together; has no influence on the result."""
+
+
+Row = TypeVar("Row")
 
 
 class Draws:
@@ -91,29 +95,54 @@ def generate(
         ConfigError: a split stays unfilled, because puzzles with so few clues are too rare or
             there are not that many.
     """
-    home: dict[int, str] = {}
-    seen: set[bytes] = set()
-    kept: dict[str, list[tuple[bytes, bytes, int]]] = {name: [] for name in splits}
-    fruitless = index = 0
-    while any(len(kept[name]) < count for name, count in splits.items()):
+
+    def tries(index: int) -> Iterator[tuple[bytes, int, tuple[bytes, bytes, int]]]:
         batch = [_attempt(size, clues, seed, index + i) for i in range(BATCH)]
-        index += BATCH
-        fruitless += BATCH
         found = [puzzle for puzzle in batch if puzzle is not None]
         for question, answer, mark in zip(*_hashed(found, size), strict=True):
-            name = home.setdefault(mark, turn(list(splits), len(home)))
+            yield question, mark, (question, answer, mark)
+
+    what = f"{size}x{size} Sudoku with {clues} clues"
+    kept = deal(tries, splits, patience, what, "ask for fewer puzzles or more clues")
+    return {name: _puzzles(rows, size) for name, rows in kept.items()}
+
+
+def deal(
+    tries: Callable[[int], Iterable[tuple[Hashable, int, Row]]],
+    splits: Mapping[str, int],
+    patience: int,
+    what: str,
+    advice: str,
+) -> dict[str, list[Row]]:
+    """Deal puzzles to splits until each has its number, as `generate` says.
+
+    `tries` gives what comes of `BATCH` tries from a number on: question, signature up to symmetry,
+    and what is kept of the puzzle.
+
+    Raises:
+        ConfigError: `patience` tries in a row gave nothing new; it says of `what`, and the advice.
+    """
+    home: dict[int, str] = {}
+    seen: set[Hashable] = set()
+    kept: dict[str, list[Row]] = {name: [] for name in splits}
+    fruitless = index = 0
+    while any(len(kept[name]) < count for name, count in splits.items()):
+        found = tries(index)
+        index += BATCH
+        fruitless += BATCH
+        for question, mark, row in found:
+            name = home.setdefault(mark, _turn(list(splits), len(home)))
             if question not in seen and len(kept[name]) < splits[name]:
                 seen.add(question)
-                kept[name].append((question, answer, mark))
+                kept[name].append(row)
                 fruitless = 0
         if fruitless >= patience:
             counts = ", ".join(f"{len(kept[name])} of {splits[name]} {name}" for name in splits)
             raise ConfigError(
-                f"{size}x{size} Sudoku with {clues} clues: found only {counts} puzzles "
-                f"({len(home)} distinct up to symmetry) and nothing new in the last {fruitless} "
-                f"of {index} tries; ask for fewer puzzles or more clues"
+                f"{what}: found only {counts} puzzles ({len(home)} distinct up to symmetry) and "
+                f"nothing new in the last {fruitless} of {index} tries; {advice}"
             )
-    return {name: _puzzles(rows, size) for name, rows in kept.items()}
+    return kept
 
 
 def _attempt(
@@ -126,7 +155,7 @@ def _attempt(
     return (question, answer) if sum(map(bool, question)) == clues else None
 
 
-def turn(names: list[str], rank: int) -> str:
+def _turn(names: list[str], rank: int) -> str:
     """Split of the symmetry class that is number `rank` to appear."""
     first, others = names[0], names[1:]
     return others[rank // 2 % len(others)] if others and rank % 2 else first

@@ -5,14 +5,13 @@ solutions that was drawn for it; a clue whose loss would give too many stays.  D
 classes and splits are those of `sudoku_generate`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from jaxtyping import UInt8, UInt64
 
-from trm_lab.errors import ConfigError
 from trm_lab.tasks.dataset import Puzzles
-from trm_lab.tasks.sudoku_generate import BATCH, PATIENCE, Draws, complete_grid, turn
+from trm_lab.tasks.sudoku_generate import BATCH, PATIENCE, Draws, complete_grid, deal
 from trm_lab.tasks.sudoku_grid import BLANK, signature
 from trm_lab.tasks.sudoku_solver import Search, board, grade, place, state_digits
 
@@ -39,28 +38,15 @@ def generate_multi(
     Raises:
         ConfigError: there are not that many.
     """
-    home: dict[int, str] = {}
-    seen: set[tuple[int, ...]] = set()
-    kept: dict[str, list[tuple[Found, int]]] = {name: [] for name in splits}
-    fruitless = index = 0
-    while any(len(kept[name]) < count for name, count in splits.items()):
-        tries = [attempt(size, fewest, most, seed, index + i) for i in range(BATCH)]
-        found = [puzzle for puzzle in tries if puzzle is not None]
-        index += BATCH
-        fruitless += BATCH
+
+    def tries(index: int) -> Iterator[tuple[tuple[int, ...], int, tuple[Found, int]]]:
+        batch = [attempt(size, fewest, most, seed, index + i) for i in range(BATCH)]
+        found = [puzzle for puzzle in batch if puzzle is not None]
         for puzzle, mark in zip(found, map(int, marks(found, size)), strict=True):
-            name = home.setdefault(mark, turn(list(splits), len(home)))
-            if puzzle[0] not in seen and len(kept[name]) < splits[name]:
-                seen.add(puzzle[0])
-                kept[name].append((puzzle, mark))
-                fruitless = 0
-        if fruitless >= patience:
-            counts = ", ".join(f"{len(kept[name])} of {splits[name]} {name}" for name in splits)
-            raise ConfigError(
-                f"{size}x{size} Sudoku with {fewest} to {most} solutions: found only {counts} "
-                f"puzzles ({len(home)} distinct up to symmetry) and nothing new in the last "
-                f"{fruitless} of {index} tries; ask for fewer puzzles"
-            )
+            yield puzzle[0], mark, (puzzle, mark)
+
+    what = f"{size}x{size} Sudoku with {fewest} to {most} solutions"
+    kept = deal(tries, splits, patience, what, "ask for fewer puzzles")
     return {name: _puzzles(rows, size, most) for name, rows in kept.items()}
 
 
