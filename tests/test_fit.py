@@ -243,7 +243,7 @@ def test_a_study_is_fitted_as_its_plan_says(study: Path):
     assert "left out of 15 runs: 1 diverged, 1 failed" in found.attrs["note"]
     assert found.attrs["data_hash"] == data_hash(tree)
     assert found.attrs["series"] == "TRM"
-    assert found["x"].attrs["long_name"] == "Effective depth, layers x T x (n + 1)"
+    assert found["x"].attrs["long_name"] == "Effective depth, layers x T x updates of a cycle"
     assert set(found["cluster"].values) == {"0", "1", "2"}
     assert f"{DEPTHS[0].name}/seed-0" in found["run"].values
     np.testing.assert_allclose(found["estimate"], [0.9, 0.8, 20], rtol=0.2)

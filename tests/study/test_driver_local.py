@@ -36,6 +36,8 @@ from trm_lab.study.driver import Event, drive
 from trm_lab.study.executors import work_locally
 from trm_lab.study.plan import Plan
 
+ALL, HALF = (f"about {n} s of one core, 0 s of it evaluation" for n in (10, 5))
+"""The estimate of two runs, and of one."""
 LONG = (
     ("updates: 4\n", "updates: 300\n"),
     ("every: 2", "every: 50"),
@@ -177,7 +179,7 @@ def test_a_killed_worker_is_named_as_lost_and_goes_on_the_next_time(
 
     code, out, err = start(long).end()
     assert (code, err) == (0, "")
-    assert out.splitlines()[0] == "tiny: 2 runs, 1 already done"
+    assert out.splitlines()[0] == f"tiny: 2 runs, 1 already done; {HALF}"
     assert {key: s["attempt"] for key, s in statuses(long.root).items()} == {
         key: 1 + (key == victim) for key in in_order(long)
     }
@@ -240,7 +242,7 @@ def test_an_interrupted_command_exits_130_and_goes_on_to_the_same_bits(
         command.send_signal(signal.SIGINT)
     assert command.end() == (
         130,
-        "tiny: 2 runs\ninterrupted; the same command goes on from here\n",
+        f"tiny: 2 runs; {ALL}\ninterrupted; the same command goes on from here\n",
         "",
     )
     assert states(long.root) == dict.fromkeys(in_order(long), "cancelled")
@@ -251,7 +253,7 @@ def test_an_interrupted_command_exits_130_and_goes_on_to_the_same_bits(
 
     code, out, err = start(long).end()
     assert (code, err) == (0, "")
-    assert out.splitlines()[0] == "tiny: 2 runs"
+    assert out.splitlines()[0] == f"tiny: 2 runs; {ALL}"
     assert {s["attempt"] for s in statuses(long.root).values()} == {2}
     assert results(long.root) == straight
     assert [t.state for t in trials(long.root)] == [TrialState.COMPLETE] * 2
@@ -263,7 +265,7 @@ def test_a_second_command_on_a_study_is_refused_and_names_the_first(start: Start
     first.wait_until(lambda: (long.root / ".driver.json").exists())
     assert start(long, workers=1).end() == (
         2,
-        "tiny: 2 runs\n",
+        f"tiny: 2 runs; {ALL}\n",
         f"error: {long.root}: process {first.pid} on {socket.gethostname()} is already driving "
         "this study\n",
     )
