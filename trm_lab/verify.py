@@ -87,7 +87,10 @@ def verify(path: Path, layout: Layout | None = None) -> Verification:
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file") from None
     except (ValueError, TypeError, OSError, EOFError, BadZipFile, zlib.error) as error:
-        raise ConfigError(f"{path}: not an .npz archive: {error}") from None
+        # numpy takes what it does not know for a pickle, and advises to load that.
+        pickled, single = "pickle" in str(error), isinstance(error, TypeError)
+        why = "no plain arrays in it" if pickled else "a single array" if single else error
+        raise ConfigError(f"{path}: not an .npz archive: {why}") from None
     config = _section(recorded, "config/")
     if not config or not _section(recorded, "param/"):
         raise ConfigError(f"{path}: holds no config/* and param/* arrays, so no recorded model")

@@ -7,8 +7,12 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
-from tests.cli.conftest import TrmLab
+from tests.cli.conftest import Done, TrmLab
 from tests.training.tiny_run import EXECUTION, tiny_recipe
+from trm_lab.accounting import account
+from trm_lab.cli.output import duration
+from trm_lab.config.execution import Execution
+from trm_lab.errors import ConfigError
 from trm_lab.training import train
 
 
@@ -22,7 +26,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_grid_is_printed_and_saved(run: Path, trm_lab: TrmLab) -> None:
     done = trm_lab("eval", run, "--steps", "1,4", "--rollouts", "1,2,4", "--noise", "0.2",
                    "--select", "head,vote", "--figure")  # fmt: skip
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.err) == (
+        0,
+        "10 puzzles x 4 rollouts x 4 steps, about 0 s of one core\n",
+    )
     lines = [re.split(r" {2,}", line) for line in done.out.splitlines()]
     assert lines[0] == ["steps", "rollouts", "FLOP/puzzle", "head", "vote"]
     assert [line[:2] for line in lines[1:7]] == [
@@ -43,6 +50,38 @@ def test_json_holds_the_rows_and_what_was_asked(run: Path, trm_lab: TrmLab) -> N
     assert (found["puzzles"], found["split"], found["weights"]) == (4, "validation", "raw")
     assert (found["T"], found["restarts"], found["noise"]) == (1, 1, 0)
     assert Path(found["file"]).exists()
+
+
+def test_what_it_will_cost_is_said_before_it_starts(
+    run: Path, trm_lab: TrmLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trm_lab.study.cost.CPU_FLOPS", 1e5)
+
+    def stop(*_: object, **__: object) -> None:
+        raise ConfigError("stopped")
+
+    monkeypatch.setattr("trm_lab.training.test_time.roll_out", stop)
+    done = trm_lab("eval", run, "--steps", "1,2", "--rollouts", "1", "--limit", 1)
+    seconds = account(tiny_recipe()).eval_flops * 2 / 1e5
+    expected = f"1 puzzle x 1 rollout x 2 steps, about {duration(seconds)} of one core\n"
+    assert duration(seconds) not in ("0 s", "1 s")
+    assert done == Done(2, "", expected + "error: stopped\n")
+
+
+@pytest.mark.parametrize("verb", ["eval", "diagnose"])
+def test_one_thread_is_taken_unless_told(
+    verb: str, run: Path, trm_lab: TrmLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def stop(execution: Execution) -> None:
+        seen.append(execution.threads)
+        raise ConfigError("stopped")
+
+    monkeypatch.setattr("trm_lab.training.stored.prepare", stop)
+    for more in ((), ("--threads", "2")):
+        assert trm_lab(verb, run, *more) == Done(2, "", "error: stopped\n")
+    assert seen == [1, 2]
 
 
 @pytest.mark.parametrize(

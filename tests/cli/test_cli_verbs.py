@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
 import yaml
 
@@ -354,6 +355,19 @@ def test_a_recipe_is_trained_by_hand(folder: Path, trm_lab: TrmLab):
     assert json.loads((folder / "x" / "status.json").read_text())["attempt"] == 1
 
 
+def test_a_training_by_hand_takes_one_thread_unless_told(folder: Path, trm_lab: TrmLab):
+    before = torch.get_num_threads()
+    try:
+        for more, threads in (((), 1), (("--threads", "2"), 2)):
+            torch.set_num_threads(3)
+            out = folder / f"x{threads}"
+            assert trm_lab("train", "recipe.yaml", "--out", out, *more).code == 0
+            status = json.loads((out / "status.json").read_text())
+            assert status["environment"]["threads"] == threads
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_settings_are_laid_over_a_recipe_trained_by_hand(folder: Path, trm_lab: TrmLab):
     settings = ("--set", "model.T=2", "--set", "train.updates=2")
     assert trm_lab("train", "recipe.yaml", "--out", "x", *settings).code == 0
@@ -467,12 +481,16 @@ def test_a_file_without_recorded_values_is_refused(folder: Path, trm_lab: TrmLab
     (folder / "a.npz").write_text("no archive")
     done = trm_lab("verify", "a.npz")
     assert (done.code, done.out) == (2, "")
-    assert done.err.startswith("error: a.npz: not an .npz archive: ")
+    assert done.err == "error: a.npz: not an .npz archive: no plain arrays in it\n"
     np.savez(folder / "b.npz", x=np.zeros(3))
     assert trm_lab("verify", "b.npz") == Done(
         2, "", "error: b.npz: holds no config/* and param/* arrays, so no recorded model\n"
     )
     assert trm_lab("verify", "c.npz") == Done(2, "", "error: c.npz: no such file\n")
+    assert trm_lab("verify") == Done(
+        2, "", "error: verify: no file given; docs/verify.md says what such files hold and how to "
+        "record them\n"
+    )  # fmt: skip
 
 
 def test_a_process_prints_no_control_characters_where_there_is_no_terminal(driven: Path):

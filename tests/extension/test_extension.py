@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from tests.extension.example import write_example
+from trm_lab import Rollouts, evaluate_run
 from trm_lab.accounting import account
 from trm_lab.config import Model, Recipe, TwoLatents, load_recipe, recipe_from
 from trm_lab.config import extension as extension_module
@@ -300,6 +301,24 @@ def test_a_cycle_is_held_to_its_contract_at_every_n_of_a_recipe(folder: Path) ->
     assert told("B", 5, "{}") == (
         "r.yaml:2:9: model: layout: theirs:B: cycle(5): ZeroDivisionError: division by zero"
     )
+
+
+def test_a_run_is_not_evaluated_at_an_n_that_its_layout_has_no_cycle_for(folder: Path) -> None:
+    module(folder, SHORT)
+    data = recipe().as_dict()
+    data["model"] |= {"layout": "theirs:A", "n": 4}
+    run = folder / "run"
+    train(recipe_from(Source(data, "r")), run, execution=EXECUTION)
+    for n, told in (
+        (5, "n: theirs:A: cycle(5)[4]: 4 is no index of 4 latents"),
+        (6, "n: theirs:A: cycle(6)[4]: 4 is no index of 4 latents; "
+            "cycle(6)[5]: 5 is no index of 4 latents"),
+    ):  # fmt: skip
+        with pytest.raises(ConfigError) as error:
+            evaluate_run(run, Rollouts(n=n), execution=EXECUTION)
+        assert str(error.value).startswith(told)
+        assert not list((run / "evaluation").glob("*.nc"))
+    assert evaluate_run(run, Rollouts(steps=(1,), n=2), execution=EXECUTION).grid.attrs["n"] == 2
 
 
 def test_an_object_is_held_to_its_contract_too(

@@ -41,6 +41,7 @@ Set = Annotated[
 SetOne = Annotated[list[str] | None, typer.Option("--set", help="A recipe setting: model.T=3.")]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds the studies' results.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Threads = Annotated[int, typer.Option(min=1, help="CPU threads; small models are fastest on one.")]
 RUNS = Path("runs")
 
 
@@ -148,11 +149,14 @@ def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe file.")],
     out: Annotated[Path, typer.Option(help="The run folder.")],
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    threads: Threads = 1,
     set_: SetOne = None,
     checkpointing: Annotated[
         str | None,
-        typer.Option(help="update or cycle: compute activations again instead of keeping them."),
+        typer.Option(
+            help="update or cycle: compute activations again instead of keeping them; neither if "
+            "not given."
+        ),
     ] = None,
 ) -> None:
     """Train one recipe by hand; again resumes."""
@@ -178,7 +182,7 @@ def evaluate_(
     T: Annotated[int | None, typer.Option("--T", help="Cycles per supervision step.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of noise and restarts.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    threads: Threads = 1,
     figure: Annotated[bool, typer.Option("--figure", help="Draw the curves too.")] = False,
     json: Json = False,
 ) -> None:
@@ -204,7 +208,7 @@ def diagnose_(
     limit: Annotated[int, typer.Option(min=1, help="Only the first puzzles.")] = 16,
     weights: Annotated[str, typer.Option(help="last, best or raw.")] = "last",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    threads: Threads = 1,
     json: Json = False,
 ) -> None:
     """Measure what a run's recursion does: residuals, Jacobian, dimension, gradients."""
@@ -216,11 +220,13 @@ def diagnose_(
 
 @app.command()
 def verify(
-    files: Annotated[list[Path], typer.Argument(help="Files of recorded values, .npz.")],
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Files of recorded values, .npz (docs/verify.md).")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Compare this core with values recorded from the released code."""
-    raise typer.Exit(parity.verify(files, json))
+    raise typer.Exit(parity.verify(files or [], json))
 
 
 app.add_typer(data.app, name="data", help="Build and look at data sets.")

@@ -14,7 +14,7 @@ def diagnose(
     split: str,
     limit: int,
     device: str,
-    threads: int | None,
+    threads: int,
     json: bool,
 ) -> None:
     """Diagnose a run and print means over puzzles, a line per supervision step."""

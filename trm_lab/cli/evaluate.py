@@ -17,7 +17,7 @@ def evaluate(
     split: str,
     limit: int | None,
     device: str,
-    threads: int | None,
+    threads: int,
     figure: bool,
     json: bool,
 ) -> None:
@@ -36,9 +36,15 @@ def evaluate(
     subject = validate(Subject, Source(which, "eval"))
     execution = validate(Execution, Source({"device": device, "threads": threads}, "eval"))
     from trm_lab.results.grid import rows
+    from trm_lab.study.cost import CPU_FLOPS
     from trm_lab.training.test_time import evaluate_run
 
-    found = evaluate_run(run, setting, subject, execution=execution)
+    def announce(puzzles: int, flops: int) -> None:
+        size = (puzzles, "puzzle"), (setting.rollouts[-1], "rollout"), (setting.steps[-1], "step")
+        work = " x ".join(output.several(count, noun) for count, noun in size)
+        output.announce(f"{work}, about {output.duration(flops / CPU_FLOPS)} of one core")
+
+    found = evaluate_run(run, setting, subject, execution=execution, announce=announce)
     drawn: list[Path] = []
     if figure:
         from trm_lab.plots import rollouts, style

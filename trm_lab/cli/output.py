@@ -1,6 +1,7 @@
 """What is printed: tables on a terminal, plain lines without control characters elsewhere."""
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,6 +43,16 @@ def as_json(data: Any) -> None:
 def say(text: str) -> None:
     """Print a line."""
     console.print(text)
+
+
+def announce(text: str) -> None:
+    """Print a line to stderr, where it does not mix with what a program reads."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def several(count: int, noun: str) -> str:
+    """Write a count with its noun: 1 cell, 1,000 puzzles."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def engineering(value: float) -> str:

@@ -3,10 +3,19 @@
 from pathlib import Path
 
 from trm_lab.cli import output
+from trm_lab.errors import ConfigError
 
 
 def verify(files: list[Path], json: bool) -> int:
-    """Verify each file; 1 if anything does not hold."""
+    """Verify each file; 1 if anything does not hold.
+
+    Raises:
+        ConfigError: no file is given, or one cannot be replayed.
+    """
+    if not files:
+        raise ConfigError(
+            "verify: no file given; docs/verify.md says what such files hold and how to record them"
+        )
     import torch
 
     from trm_lab.verify import verify as verify_file

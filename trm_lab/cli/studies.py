@@ -52,7 +52,7 @@ def validate(files: list[Path]) -> int:
             kind = kind_of_data(source.data)
             if kind == STUDY:
                 matrix = expand_study(source)
-                output.say(f"{path}: a study of {len(matrix.cells)} cells, valid")
+                output.say(f"{path}: a study of {output.several(len(matrix.cells), 'cell')}, valid")
                 warnings = matrix.remarks() + matrix.twins()
             elif kind == SWEEP:
                 check(Sweep, source)
@@ -131,7 +131,7 @@ def train(
     out: Path,
     settings: list[str],
     device: str,
-    threads: int | None,
+    threads: int,
     checkpointing: str | None,
 ) -> int:
     """Train one recipe in this process; 1 if it diverged."""

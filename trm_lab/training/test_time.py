@@ -1,6 +1,7 @@
 """Evaluates a finished run at other depths and breadths than it was trained with."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -10,6 +11,7 @@ import xarray as xr
 
 import trm_lab
 from trm_lab.accounting import flops
+from trm_lab.config.contracts import OwnLayout
 from trm_lab.config.execution import Execution
 from trm_lab.config.halting import Fixed, Residual
 from trm_lab.config.initial import RandomStart
@@ -41,18 +43,22 @@ def evaluate_run(
     execution: Execution | None = None,
     cache: Path | None = None,
     batch: int = 128,
+    announce: Callable[[int, int], None] | None = None,
 ) -> Evaluated:
     """Evaluate a run on a grid of steps and rollouts, in one pass, and save it beside the run.
 
     The largest number of rollouts is run to the largest number of steps; smaller K are its first K
     rollouts and fewer steps its earlier ones.  The file is
     `evaluation/rollouts-<split>-<weights>-<8 hex of the setting>.nc`; equal settings write it anew.
+    `announce` is called once before the work, with the number of puzzles and the FLOPs of it all.
 
     Raises:
-        ConfigError: no run there, no such weights, rollouts that would be the same, noise or
-            restarts that would reach none, or a selector that the run has nothing to tell for.
+        ConfigError: no run there, no such weights, an n of which its own layout has no cycle,
+            rollouts that would be the same, noise or restarts that would reach none, or a selector
+            that the run has nothing to tell for.
     """
     recipe = stored_recipe(run_dir)
+    _refuse_cycle(recipe, setting)
     selectors = _selectors(recipe, setting)
     setting = setting.model_copy(update={"select": selectors})
     if setting.restarts and isinstance(recipe.model.initial, RandomStart):
@@ -62,11 +68,14 @@ def evaluate_run(
     stored = stored_run(run_dir, subject, execution or Execution(), cache)
     folder, core, found, puzzles = stored.folder, stored.core, stored.weights, stored.puzzles
     _refuse_idle(setting, found.hypotheses, core.draws_start)
+    step = rollout_flops(recipe, setting)
+    total = step * setting.steps[-1] * setting.rollouts[-1] * len(puzzles)
+    if announce is not None:
+        announce(len(puzzles), total)
     began = time.perf_counter()
     reasoner = Reasoner(core, found, recipe.supervision.carried)
     trials = roll_out(reasoner, puzzles.inputs, puzzles.answers, setting, batch=batch)
     seconds = time.perf_counter() - began
-    step = rollout_flops(recipe, setting)
     facts = {name: getattr(puzzles, name) for name in ("signature", "clues", "guesses")}
     if puzzles.solutions is not None:
         facts["solutions"] = puzzles.solution_counts
@@ -89,7 +98,7 @@ def evaluate_run(
         "restarts": int(setting.restarts),
         "seed": setting.seed,
         "step_flops": float(step),
-        "total_flops": float(step) * setting.steps[-1] * setting.rollouts[-1] * len(puzzles),
+        "total_flops": float(total),
         "seconds": seconds,
         "device": str(core.device),
         "trm_lab_version": trm_lab.__version__,
@@ -114,6 +123,16 @@ def _selectors(recipe: Recipe, setting: Rollouts) -> tuple[Selector, ...]:
             f"{recipe.supervision.halting.kind}); give select residual,vote,oracle"
         )
     return setting.select
+
+
+def _refuse_cycle(recipe: Recipe, setting: Rollouts) -> None:
+    """Refuse an n that somebody's own layout has no cycle for; ours have one for every n."""
+    layout = recipe.model.layout
+    if setting.n is not None and isinstance(layout, OwnLayout):
+        try:
+            layout.refuse(setting.n, "n")
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
 
 
 def _refuse_idle(setting: Rollouts, own: int, random: bool) -> None:
