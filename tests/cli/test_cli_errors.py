@@ -80,8 +80,9 @@ def test_all_errors_of_all_files_come_at_once(folder: Path, trm_lab: TrmLab):
          "'lstm'; known: attention, token_mlp, conv"),
         (("final_steps: [1, 2]", "final_steps: [2, 1]"), "16:32: eval: final_steps must rise, not "
          "[2, 1]"),
+        (("seeds: [0, 1]", "seeds: 3"), "20:1: seeds: input should be a list, not 3"),
         (("seeds: [0, 1]", "seeds: [0, 1"), "21:7: expected ',' or ']', but got ':'"),
-        (("  eval:", "  train: {}\n  eval:"), "16:3: found duplicate key"),
+        (("  eval:", "  train: {}\n  eval:"), "16:3: found duplicate key train"),
     ],
     ids=lambda value: value[1].split()[0] if isinstance(value, tuple) else "",
 )  # fmt: skip
@@ -145,6 +146,15 @@ def test_an_unknown_cell_is_named_with_the_near_miss(folder: Path, trm_lab: TrmL
     assert refused(trm_lab, "run", "tiny.yaml", "--only", SHALLOW[:-1]) == (
         "error: --only shallow-94dcb42: no such cell; did you mean shallow?\n"
     )
+
+
+def test_a_variant_of_several_cells_is_named_with_all_of_them(folder: Path, trm_lab: TrmLab):
+    (folder / "many.yaml").write_text(written(("seeds:", "factors: {model.T: [1, 2]}\nseeds:")))
+    for arguments in (("run", "many.yaml", "--only"), ("explain", "many.yaml", "--cell")):
+        assert refused(trm_lab, *arguments, "deep") == (
+            f"error: {arguments[-1]} deep: a variant of 2 cells; give one: deep, model.T=1; deep, "
+            "model.T=2\n"
+        )
 
 
 def test_an_unknown_verb_or_option_is_named(folder: Path, trm_lab: TrmLab):
@@ -277,7 +287,7 @@ def test_bad_input_of_a_single_training_is_refused(folder: Path, trm_lab: TrmLab
     )
     (folder / "recipe.yaml").write_text("preset: trm_mlp\n")
     assert refused(trm_lab, "train", "recipe.yaml", "--out", "x", "--device", "gpu") == (
-        "error: --device gpu: device: 'gpu' is not one of auto, cpu, cuda; did you mean cpu?\n"
+        "error: --device gpu: device: 'gpu' is not one of auto, cpu, cuda; did you mean cuda?\n"
     )
     assert refused(trm_lab, "train", "recipe.yaml", "--out", "x", "--checkpointing", "updates") == (
         "error: --checkpointing updates: checkpointing: 'updates' is not one of update, cycle; did "
@@ -288,6 +298,10 @@ def test_bad_input_of_a_single_training_is_refused(folder: Path, trm_lab: TrmLab
     )
     assert refused(trm_lab, "train", "recipe.yaml", "--out", "x", "--set", "train.updates=9") == (
         "error: --set train.updates=9: train: schedule.warmup 2000 leaves nothing of 9 updates\n"
+    )
+    assert refused(trm_lab, "train", "trm_mlp", "--out", "x") == (
+        "error: trm_mlp: is a preset, not a recipe file; write a file with the line "
+        "`preset: trm_mlp` and give that\n"
     )
     assert not (folder / "x").exists()
     assert "Missing option '--out'" in refused(trm_lab, "train", "recipe.yaml")

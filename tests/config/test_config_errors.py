@@ -181,7 +181,7 @@ CASES = {
     ),
     "a key given twice": (
         MLP + "seed: 1\nmodel: {n: 2}\nseed: 2\n",
-        "r.yaml:4:1: found duplicate key",
+        "r.yaml:4:1: found duplicate key seed",
     ),
     "heads that do not divide the width": (
         ATT + "model:\n  width: 100\n",
@@ -229,7 +229,7 @@ CASES = {
     ),
     "one number for a list": (
         MLP + "eval:\n  steps: 4\n",
-        "r.yaml:3:3: eval.steps: input should be a valid tuple, not 4",
+        "r.yaml:3:3: eval.steps: input should be a list, not 4",
     ),
     "too few of a pair": (
         MLP + "train: {optimizer: {betas: [0.9]}}\n",

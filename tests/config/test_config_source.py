@@ -31,6 +31,20 @@ def test_numbers_and_words_are_those_of_yaml_1_2() -> None:
     assert type(data["e"]) is bool
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: 1\nb: 2\na: 3\n", "x:3:1: found duplicate key a"),
+        ("a: {b c: 1, b c: 2}\n", "x:1:13: found duplicate key b c"),
+        ("a: 1\n? a\n: 2\n", "x:2:3: found duplicate key"),
+    ],
+)
+def test_a_key_given_twice_is_named(text: str, told: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        parse_yaml(text, "x")
+    assert str(error.value) == told
+
+
 def test_every_path_has_its_line_and_column() -> None:
     source = parse_yaml(TEXT, "r.yaml")
     assert source.text == TEXT

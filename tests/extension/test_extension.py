@@ -225,6 +225,19 @@ def test_a_path_that_leads_nowhere_says_why(folder: Path, case: str) -> None:
     assert found.startswith("r.yaml:3:3: model.layout: " + expected.format(here=folder))
 
 
+def test_a_missing_module_is_told_once_with_its_first_place(folder: Path) -> None:
+    (folder / "my_parts.py").unlink()
+    source = parse_yaml(Path("sorting.yaml").read_text(), "s")
+    source.data["variants"][0]["set"]["model.layout"] = "theirs:A"
+    with pytest.raises(ConfigError) as error:
+        expand_study(source)
+    where = f"it must be installed, on PYTHONPATH or in {folder}, where this was started"
+    assert str(error.value).split("\n") == [
+        f"s:5:3: task: my_parts:Sorting: no module my_parts; {where}",
+        f"s:19:44: model.layout: theirs:A: no module theirs; {where}",
+    ]
+
+
 CLASSES = {
     "two members missing": (
         "class A(OwnLayout):\n nets: int = 1\n latents = property(lambda s: ('z',))\n",

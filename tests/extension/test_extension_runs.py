@@ -49,6 +49,10 @@ def test_results_hold_the_kinds_and_fields_and_need_no_code(
     assert "my_parts" not in sys.modules
     collected = in_a_process("collect", file.parent.relative_to(place), cwd=place)
     assert (collected.code, collected.err) == (0, "")
+    status = in_a_process("status", file.parent.relative_to(place), cwd=place)
+    assert (status.code, status.err) == (0, "")
+    for arguments in (("status", "sorting.yaml"), ("explain", next(file.parent.glob("*/seed-0")))):
+        assert in_a_process(*arguments, cwd=place).code == 2
     again = in_a_process("plan", "sorting.yaml", cwd=place)
     assert again.code == 2
     assert "sorting.yaml:5:3: task: my_parts:Sorting: no module my_parts; it must be" in again.err

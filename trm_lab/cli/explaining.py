@@ -84,7 +84,7 @@ def _recipe(named: str, cell: str | None) -> "Recipe":
     from trm_lab.config.validate import suggest
     from trm_lab.paths import RECIPE, RUN, STUDY, expect
     from trm_lab.runs import RunFolder
-    from trm_lab.study.matrix import expand_study
+    from trm_lab.study.matrix import expand_study, no_cell
 
     if named in KNOWN:
         _no_cells(named, cell)
@@ -109,7 +109,7 @@ def _recipe(named: str, cell: str | None) -> "Recipe":
     for found in cells:
         if cell in (None, found.variant, found.name):
             return found.recipe
-    raise ConfigError(f"--cell {cell}: no such cell" + suggest(cell, names))
+    raise no_cell("--cell", str(cell), cells)
 
 
 def _no_cells(named: str, cell: str | None) -> None:

@@ -137,13 +137,18 @@ def train(
     """Train one recipe in this process; 1 if it diverged."""
     from trm_lab.config.changes import arguments
     from trm_lab.config.execution import Execution
-    from trm_lab.config.presets import recipe_from
+    from trm_lab.config.presets import KNOWN, recipe_from
     from trm_lab.config.source import Path as Keys
     from trm_lab.config.source import Source, read_yaml
     from trm_lab.config.validate import validate as check
     from trm_lab.paths import RECIPE, expect
     from trm_lab.training import train as train_recipe
 
+    if str(recipe) in KNOWN and not recipe.exists():
+        raise ConfigError(
+            f"{recipe}: is a preset, not a recipe file; write a file with the line "
+            f"`preset: {recipe}` and give that"
+        )
     expect(recipe, RECIPE)
     chosen = recipe_from(read_yaml(recipe), arguments(settings))
     options = {"device": device, "threads": threads, "checkpointing": checkpointing}

@@ -8,6 +8,7 @@ Modules are imported only when a recipe names them.
 import hashlib
 import importlib
 import inspect
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -115,6 +116,15 @@ def held(made: Own) -> Own:
 def extensible(annotation: Any) -> Extensible | None:
     """Give the mark of a field's annotation or metadata, if it has one."""
     return next((m for m in annotation if isinstance(m, Extensible)), None)
+
+
+def once_per_module(lines: list[str]) -> list[str]:
+    """Leave out equal lines, and of those about one missing module all but the first."""
+    kept: dict[str, str] = {}
+    for line in lines:
+        missing = re.search(r": (no module \S+); it must be installed", line)
+        kept.setdefault(missing[1] if missing else line, line)
+    return list(kept.values())
 
 
 def sources(recipe: BaseModel) -> dict[str, dict[str, str]]:

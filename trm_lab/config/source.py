@@ -82,7 +82,7 @@ def parse_yaml(text: str, name: str) -> Source:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
-        raise ConfigError(f"{where}: {error.problem}") from None
+        raise ConfigError(f"{where}: {error.problem}{_key(text, error)}") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         column = error.position - text.rfind("\n", 0, error.position)
@@ -116,6 +116,15 @@ def merge(base: Any, change: Any) -> Any:
     if "kind" in change and change["kind"] != base.get("kind"):
         return change
     return {**base, **{k: merge(base.get(k), v) if k in base else v for k, v in change.items()}}
+
+
+def _key(text: str, error: yaml.MarkedYAMLError) -> str:
+    """Name the key of an error that stands at a key, and nothing else."""
+    mark = error.problem_mark
+    if mark is None or error.problem != "found duplicate key":
+        return ""
+    key, colon, _ = text.splitlines()[mark.line][mark.column :].partition(":")
+    return f" {key.strip()}" if colon else ""
 
 
 def _walk(node: yaml.Node | None, path: Path) -> Iterator[tuple[Path, tuple[int, int]]]:

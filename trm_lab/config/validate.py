@@ -6,11 +6,13 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from trm_lab.config.extension import extensible
+from trm_lab.config.extension import extensible, once_per_module
 from trm_lab.config.source import Path, Source
 from trm_lab.errors import ConfigError
 
 S = TypeVar("S", bound=BaseModel)
+MEANT = {"gpu": "cuda"}
+"""What a word stands for that looks like another."""
 
 
 def validate(kind: type[S], source: Source, data: Any = None) -> S:
@@ -31,12 +33,14 @@ def validate(kind: type[S], source: Source, data: Any = None) -> S:
     except ValidationError as error:
         details = error.errors()
         lines = [_explain(d, kind, values, source) for d in details if not _follows(d, details)]
-        raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+        raise ConfigError("\n".join(once_per_module(lines))) from None
 
 
 def suggest(word: object, known: list[str]) -> str:
     """Give "; did you mean ...?" or, with nothing near, the choices if they are few."""
     said, names = str(word).lower(), [k.lower() for k in known]
+    if MEANT.get(said) in known:
+        return f"; did you mean {MEANT[said]}?"
     longer = [name for name in names if len(said) > 2 and name.startswith(said)]
     near = longer or difflib.get_close_matches(said, names, n=1, cutoff=0.5)
     if near:
@@ -64,6 +68,8 @@ def _explain(detail: ErrorDetails, kind: type[BaseModel], values: Any, source: S
             choices = [c.strip(" '") for c in context["expected"].replace(" or ", ",").split(",")]
             what = f"{_show(detail['input'])} is not one of {', '.join(choices)}"
             what += suggest(detail["input"], choices) if isinstance(detail["input"], str) else ""
+        case "tuple_type":
+            what = f"input should be a list, not {_show(detail['input'])}"
         case "value_error":
             what = str(context["error"])
         case _:

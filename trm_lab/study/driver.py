@@ -22,6 +22,7 @@ from trm_lab.errors import ConfigError
 from trm_lab.runs import State
 from trm_lab.study.executors import Executor, Job, Orphan, build_executor, is_busy
 from trm_lab.study.journal import Journal
+from trm_lab.study.matrix import no_cell
 from trm_lab.study.plan import Plan, Run
 from trm_lab.tasks.build import build
 
@@ -78,10 +79,7 @@ def select(plan: Plan, only: str | None) -> list[Run]:
         return runs
     chosen = [run for run in runs if only in (run.cell.variant, run.cell.name)]
     if not chosen:
-        from trm_lab.config.validate import suggest
-
-        names = list(dict.fromkeys(run.cell.variant for run in runs))
-        raise ConfigError(f"--only {only}: no such cell" + suggest(only, names))
+        raise no_cell("--only", only, plan.matrix.cells)
     return chosen
 
 

@@ -4,19 +4,21 @@ The matrix is enumerated here, not sampled.  Torch-free.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
 from operator import eq
 from typing import Any
 
 from trm_lab.config.changes import Change, blamed, lay, nest, new_ancestors
+from trm_lab.config.extension import once_per_module
 from trm_lab.config.halting import Oracle, WhenHalted
 from trm_lab.config.presets import expand
 from trm_lab.config.recipe import Recipe
 from trm_lab.config.remarks import remarks, twins
 from trm_lab.config.source import Source, merge
 from trm_lab.config.study import Study
-from trm_lab.config.validate import validate
+from trm_lab.config.validate import suggest, validate
 from trm_lab.errors import ConfigError
 
 
@@ -103,7 +105,18 @@ def _cells(
             cells.append(
                 Cell(_slug(label, recipe), label, variant.series, recipe, variant.name, shown)
             )
-    return tuple(cells), list(dict.fromkeys(problems))
+    return tuple(cells), once_per_module(problems)
+
+
+def no_cell(option: str, asked: str, cells: Iterable[Cell]) -> ConfigError:
+    """Make the error of an option that names no cell, or a variant of several."""
+    arms = {cell.variant: cell.arm for cell in cells}
+    several = [name for name, arm in arms.items() if arm == asked]
+    if several:
+        return ConfigError(
+            f"{option} {asked}: a variant of {len(several)} cells; give one: {'; '.join(several)}"
+        )
+    return ConfigError(f"{option} {asked}: no such cell" + suggest(asked, list(arms)))
 
 
 def _refuse_overlaps(study: Study, source: Source) -> None:
