@@ -47,6 +47,12 @@ def test_all_errors_of_a_file_come_at_once(folder: Path, trm_lab: TrmLab):
     )
 
 
+def test_a_study_of_one_cell_is_said_to_have_one(folder: Path, trm_lab: TrmLab):
+    text = written(("  - {name: deep, series: TRM, set: {model.n: 2}}\n", ""))
+    (folder / "one.yaml").write_text(text[: text.index("contrasts:")])
+    assert trm_lab("validate", "one.yaml") == Done(0, "one.yaml: a study of 1 cell, valid\n", "")
+
+
 def test_all_errors_of_all_files_come_at_once(folder: Path, trm_lab: TrmLab):
     (folder / "a.yaml").write_text(written(("layers: 1", "layers: 0")))
     (folder / "b.yaml").write_text("name: b\nexecutor: slurm9\n")
