@@ -181,7 +181,7 @@ def test_an_error_of_a_sweeps_settings_is_named_at_its_place_in_the_sweep(tmp_pa
         ),
         (
             "name: s\nexecution: {device: gpu}\n",
-            "2:13: execution.device: 'gpu' is not one of auto, cpu, cuda; did you mean cpu?",
+            "2:13: execution.device: 'gpu' is not one of auto, cpu, cuda; did you mean cuda?",
         ),
         ("name: s\nseeds: [0, 1]\n", "2:1: seeds: input should be a valid integer, not [0, 1]"),
         ("- name: s\n", "1:1: expected a mapping of settings, found [{'name': 's'}]"),
