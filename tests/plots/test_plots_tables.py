@@ -1,14 +1,17 @@
 import json
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from synthetic import DEMO, Arm, fit_dataset, study_tree
 
+from trm_lab.plots import captions
 from trm_lab.plots.contrasts import compare, contrast_table
 from trm_lab.plots.tables import at_compute, cell_table, changed, fits, labels, run_table
 from trm_lab.results import equal_compute
-from trm_lab.stats import mean_interval, paired_difference
+from trm_lab.stats import mean_interval, paired_bootstrap, paired_difference, seed_bootstrap
 
 
 def test_a_cell_has_the_mean_and_interval_of_its_seeds(tree):
@@ -141,3 +144,24 @@ def test_fits_of_other_data_are_given_only_when_asked_for(tree):
     assert [fit.attrs["name"] for fit in fits(other)] == ["new"]
     assert len(fits(other, stale=True)) == 2
     assert fits(tree) == []
+
+
+def test_from_eight_seeds_on_intervals_are_bootstrapped_and_said_to_be():
+    rng = np.random.default_rng(0)
+    arms = [replace(a, accuracy=tuple(a.accuracy[0] + rng.normal(0, 0.01, 8))) for a in DEMO]
+    many = study_tree(arms, seeds=range(8))
+    row = cell_table(many).iloc[0]
+    expected = seed_bootstrap(arms[0].accuracy)
+    assert row["updates_n"] == 8
+    assert row["updates_lower"] == pytest.approx(expected.lower)
+    assert row["updates_upper"] == pytest.approx(expected.upper)
+    by_variant = {arm.variant: arm.accuracy for arm in arms}
+    found = contrast_table(many).set_index("contrast").loc["gradient"]
+    against = by_variant["TRM (2,2) one-step gradient"]
+    expected = paired_bootstrap(against, by_variant["TRM (2,2)"])
+    assert found["updates_lower"] == pytest.approx(expected.lower)
+    assert captions.interval(cell_table(many)) == "95 % bootstrap interval of expanded percentiles"
+    mixed = pd.concat([cell_table(many), cell_table(study_tree())])
+    assert captions.interval(mixed).endswith("percentiles (t interval below 8 seeds)")
+    assert captions.interval(contrast_table(study_tree())) == "95 % t interval"
+    assert captions.interval(contrast_table(study_tree(contrasts=()))) == "95 % t interval"

@@ -228,7 +228,8 @@ def caption(tree: xr.DataTree, fits: Sequence[xr.Dataset] = (), x: Abscissa = DE
     text = (
         f"{title(metric(tree))} against {x.about}. "
         f"{captions.both(tree, runs, cells)} Small open marks: one run per seed. Filled marks and "
-        f"bars: mean and {captions.INTERVAL}. Marks at the same x stand side by side."
+        f"bars: mean and {captions.interval(cells)} over seeds. Marks at the same x "
+        "stand side by side."
     )
     text += captions.past_the_scale(cells, "updates") or captions.past_the_scale(cells, "compute")
     return text + "".join(_described(series, fit) for series, fit in _laws(tree, fits, x))

@@ -6,8 +6,7 @@ import pandas as pd
 import xarray as xr
 
 from trm_lab.plots.tables import PANELS, At, metric, title
-
-INTERVAL = "95 % t interval over seeds"
+from trm_lab.stats import BOOTSTRAP_SEEDS
 
 
 def prefixed(value: float, unit: str) -> tuple[float, str]:
@@ -92,6 +91,17 @@ def both(tree: xr.DataTree, runs: pd.DataFrame, cells: pd.DataFrame) -> str:
     if counts[0] == counts[1]:
         return f"{whats[0]}; {whats[1]}; {counts[0]}"
     return " ".join(f"{what}: {count}" for what, count in zip(whats, counts, strict=True))
+
+
+def interval(rows: pd.DataFrame) -> str:
+    """Name the interval that the numbers of seeds chose (`trm_lab.stats.seed_interval`)."""
+    many = [rows[f"{at}_n"] >= BOOTSTRAP_SEEDS for _, at in PANELS] if len(rows) else []
+    if not any(here.any() for here in many):
+        return "95 % t interval"
+    which = (
+        "" if all(here.all() for here in many) else f" (t interval below {BOOTSTRAP_SEEDS} seeds)"
+    )
+    return f"95 % bootstrap interval of expanded percentiles{which}"
 
 
 def past_the_scale(cells: pd.DataFrame, at: At) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 import xarray as xr
 
 from trm_lab.plots.tables import PANELS, At, arms_of, changed, labels, plan, planned, run_table
-from trm_lab.stats import paired_difference
+from trm_lab.stats import seed_interval
 
 
 def contrast_table(tree: xr.DataTree, runs: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -57,7 +57,7 @@ def compare(runs: pd.DataFrame, old: str, new: str, at: At) -> dict[str, Any]:
     """Pair two cells by seed: the means over the common seeds, their difference, its interval."""
     a, b = _by_seed(runs, new, at), _by_seed(runs, old, at)
     both = sorted(a.keys() & b.keys())
-    found = paired_difference(a, b)
+    found = seed_interval(a, b)
     return {
         "n": found.n,
         "difference": found.estimate,

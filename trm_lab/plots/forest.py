@@ -42,7 +42,7 @@ def spoken(difference: float, lower: float, upper: float, count: int, factor: fl
 def draw(
     tree: xr.DataTree, ax: Axes | None = None, *, at: At = "updates", order: At | None = None
 ) -> Axes:
-    """Draw one row per contrast: all seed differences, their mean, its t interval, and n."""
+    """Draw one row per contrast: all seed differences, their mean, its interval, and n."""
     rows = contrast_table(tree)
     count = len(rows) + (rows["baseline"].nunique() if len(rows) else 0)
     ax = style.axes(ax, style.WIDE / 2 + 0.6, height(count))
@@ -140,7 +140,8 @@ def caption(tree: xr.DataTree) -> str:
     return (
         "Differences from the baseline, paired by seed; right of zero is above the baseline. "
         f"{captions.both(tree, runs, involved)} Open marks: the difference of each seed. Filled "
-        "marks and bars: mean and 95 % t interval of the paired differences, with n pairs; an "
+        f"marks and bars: mean and {captions.interval(rows)} of the paired differences, with n "
+        "pairs; an "
         "arrow marks an interval that goes on. Inside each baseline the rows are sorted by the "
         "difference in (a)."
     )

@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 from trm_lab.plots import captions, style
 from trm_lab.plots.ends import name_lines
 from trm_lab.plots.tables import cell_table, labels, metric, run_table, scale, title
-from trm_lab.stats import mean_interval
+from trm_lab.stats import seed_interval
 
 COLUMNS = ("cell", "label", "series", "N_sup", "step", "n", "mean", "lower", "upper")
 
 
 def table(tree: xr.DataTree, weights: str = "last") -> pd.DataFrame:
-    """Give one row per cell and number of steps: mean and t interval over the completed seeds."""
+    """Give one row per cell and number of steps: mean and interval over the completed seeds."""
     runs = run_table(tree)
     named = labels(tree)
     values = tree["eval"][metric(tree)].sel(weights=weights).transpose("run", "step")
@@ -28,7 +28,7 @@ def table(tree: xr.DataTree, weights: str = "last") -> pd.DataFrame:
         found = [by_run[run] for run in done if run in by_run]
         for place, step in enumerate(values["step"].values):
             seeds = np.array([curve[place] for curve in found], dtype=float)
-            interval = mean_interval(seeds[np.isfinite(seeds)])
+            interval = seed_interval(seeds[np.isfinite(seeds)])
             rows.append(
                 {
                     "cell": cell,
@@ -124,5 +124,6 @@ def caption(tree: xr.DataTree) -> str:
     return (
         f"{title(metric(tree))} on the test set by the number of supervision steps granted at "
         f"evaluation, last weights, {captions.after(runs)}. Lines and bands: mean and "
-        f"{captions.INTERVAL}. Open marks: N_sup of training. {captions.coverage(cells, 'updates')}"
+        f"{captions.interval(cells)} over seeds. Open marks: N_sup of training. "
+        f"{captions.coverage(cells, 'updates')}"
     )

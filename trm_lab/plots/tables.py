@@ -15,7 +15,7 @@ import xarray as xr
 
 from trm_lab.errors import ConfigError
 from trm_lab.results import equal_compute, states
-from trm_lab.stats import mean_interval
+from trm_lab.stats import seed_interval
 
 At = Literal["updates", "compute"]
 PANELS: tuple[tuple[str, At], ...] = (("a", "updates"), ("b", "compute"))
@@ -174,7 +174,7 @@ def cell_table(tree: xr.DataTree, runs: pd.DataFrame | None = None) -> pd.DataFr
         for state in ("completed", "diverged", "failed"):
             row[state] = int((group["state"] == state).sum())
         for at in ("updates", "compute"):
-            found = mean_interval(group[f"at_{at}"].dropna().to_numpy())
+            found = seed_interval(group[f"at_{at}"].dropna().to_numpy())
             row |= {f"{at}_n": found.n, f"{at}_mean": found.estimate}
             row |= {f"{at}_lower": found.lower, f"{at}_upper": found.upper}
         row["seconds"] = float(done["seconds"].mean()) if len(done) else math.nan

@@ -77,9 +77,9 @@ def cells(tree: xr.DataTree) -> Table:
         *(f"{name} {captions.column(runs, at)}, {unit}" for at in _BOTH),
     ]
     note = (
-        f"Mean [{captions.INTERVAL}], not clipped to 0-100. After training: final test, last "
-        "weights. At equal training compute (FLOP): validation puzzles, linear between "
-        "evaluations. Diverged, failed and unfinished runs are counted and enter no mean. "
+        f"Mean [{captions.interval(data)} over seeds], not clipped to 0-100. After training: "
+        "final test, last weights. At equal training compute (FLOP): validation puzzles, linear "
+        "between evaluations. Diverged, failed and unfinished runs are counted and enter no mean. "
         "Seconds: mean over completed runs, wall clock."
     )
     return Table("cells", "Cells", note, [*header, "Seconds per run"], rows, data)
@@ -123,7 +123,8 @@ def contrasts(tree: xr.DataTree) -> Table:
     for at in _BOTH:
         header += [f"Difference {captions.column(runs, at)}, {unit}", "n"]
     note = (
-        "Variant minus baseline: mean [95 % t interval] of the differences paired by seed, n pairs."
+        f"Variant minus baseline: mean [{captions.interval(data)}] of the differences paired by "
+        "seed, n pairs."
     )
     return Table("contrasts", "Contrasts", note, header, rows, data)
 

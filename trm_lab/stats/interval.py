@@ -1,0 +1,70 @@
+"""What every estimate of this package comes with, and what the values behind it must be."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+FEW_SEEDS = 5
+"""Below this an interval over seeds describes these seeds and no more: with 4 pairs the smallest
+two-sided sign-flip p is 2 / 2**4 = 0.125."""
+BOOTSTRAP_SEEDS = 8
+"""From here on seeds are resampled; below, an interval leans on a normal error.  Measured with
+normal values, 95 % asked: percentiles cover 75 % at 3 seeds, 84 % at 5, 89 % at 8; Student's t
+95 %; expanded percentiles 75, 92 and 94 %."""
+
+Floats = npt.NDArray[np.float64]
+Values = Sequence[float] | Floats
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate and its interval, in the unit of the values."""
+
+    estimate: float
+    lower: float
+    """NaN where the data give no interval."""
+    upper: float
+    n: int
+    """Independent units behind it."""
+    method: str
+    descriptive: bool
+    """Too few units to generalise from."""
+
+
+def student(estimate: float, error: float, df: float, level: float) -> tuple[float, float]:
+    """Give the ends of Student's t interval from a standard error; NaN without degrees."""
+    if not df > 0:
+        return math.nan, math.nan
+    half = float(stats.t.ppf(0.5 + level / 2, df)) * error
+    return estimate - half, estimate + half
+
+
+def finite(values: Values) -> Floats:
+    """Check that the values are finite and in one dimension."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or not np.isfinite(array).all():
+        raise ValueError(f"expected finite values in one dimension, not {array!r}")
+    return array
+
+
+def check_level(level: float, name: str = "level") -> None:
+    """Check that a level of confidence, or a power, lies between 0 and 1."""
+    if not 0 < level < 1:
+        raise ValueError(f"{name} is a fraction between 0 and 1, not {level}")
+
+
+def check_draws(draws: int) -> None:
+    """Check the number of bootstrap resamples: below 100 a 95 % end is one of the extremes."""
+    if draws < 100:
+        raise ValueError(f"draws is at least 100, not {draws}")
+
+
+def percentiles(draws: Floats, level: float) -> tuple[float, float]:
+    """Give the two ends that leave (1 - level) / 2 of the draws outside on either side."""
+    tail = (1 - level) / 2
+    lower, upper = np.quantile(draws, [tail, 1 - tail])
+    return float(lower), float(upper)
