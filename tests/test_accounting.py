@@ -236,6 +236,7 @@ def test_flops_at_other_geometries_are_torchs_own_count(geometry: Geometry) -> N
         assert counted(model, small, QLearning()) == expected(model, small, QLearning())
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     layout=st.sampled_from(LAYOUTS),

@@ -285,7 +285,9 @@ def test_collect_says_what_it_wrote_and_what_is_damaged(driven: Path, trm_lab: T
 
 def test_a_study_without_fits_fits_nothing(driven: Path, trm_lab: TrmLab):
     trm_lab("collect", "tiny.yaml")
-    assert trm_lab("fit", "tiny.yaml") == Done(0, "runs/tiny: the study asks for no fit\n", "")
+    assert trm_lab("fit", "tiny.yaml") == Done(
+        0, "runs/tiny: the study asks for no fit; `--law` and `--y` fit one\n", ""
+    )
     assert json.loads(trm_lab("fit", "tiny.yaml", "--json").out) == []
 
 

@@ -101,7 +101,7 @@ def test_no_law_is_fitted_to_runs_that_solve_nothing(done: tuple[Path, dict[str,
         assert "8 runs in 2 clusters (seed)" in line
         with xr.open_dataset(folder / "fits" / f"{name}.nc") as fit:
             assert fit.attrs["status"] == "all_zero"
-            assert np.isnan(fit["estimate"].values).all()
+            assert np.isnan(fit["coefficients"].values).all()
 
 
 def test_the_report_is_one_file_with_figures_and_every_cell(done: tuple[Path, dict[str, Done]]):

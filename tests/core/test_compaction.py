@@ -116,6 +116,7 @@ def test_a_rule_that_never_halts_is_all_steps(carried: bool) -> None:
     assert plain.halting_step.tolist() == [7] * 16
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(
     mixer=st.sampled_from(MIXERS),

@@ -313,20 +313,19 @@ def fit_dataset(name: str = "depth-trm", status: str = "converged") -> xr.Datase
     curve = 0.9 * (1 - np.exp(-grid / 9.0))
     return xr.Dataset(
         {
-            "estimate": ("parameter", [0.9, 9.0]),
-            "lower": ("parameter", [0.8, 7.5]),
-            "upper": ("parameter", [1.0, 11.0]),
-            "x": ("point", [4.0, 6.0, 12.0, 18.0]),
-            "y": ("point", [0.15, 0.35, 0.62, 0.82]),
+            "coefficients": ("param", [0.9, 9.0]),
+            "ci": (("param", "bound"), [[0.8, 1.0], [7.5, 11.0]]),
+            "effective_depth": ("row", [4.0, 6.0, 12.0, 18.0]),
+            "y": ("row", [0.15, 0.35, 0.62, 0.82]),
             "grid_x": ("grid", grid),
             "curve": ("grid", curve),
-            "curve_lower": ("grid", curve * 0.9),
-            "curve_upper": ("grid", np.minimum(1, curve * 1.1)),
+            "band": (("grid", "bound"), np.stack([curve * 0.9, np.minimum(1, curve * 1.1)], -1)),
         },
-        coords={"parameter": ["ceiling", "scale"]},
+        coords={"param": ["ceiling", "scale"], "bound": ["lower", "upper"]},
         attrs={
             "name": name,
-            "law": "saturating",
+            "law": "Saturating(effective_depth)",
+            "law_name": "saturating",
             "series": "TRM",
             "formula": "y = ceiling (1 - exp(-x / scale))",
             "x_name": "effective_depth",

@@ -85,7 +85,7 @@ def test_the_law_is_drawn_as_fitted_with_its_band(tree):
     assert law.get_ydata() == pytest.approx(100 * fit["curve"].values)
     band = next(c for c in ax.collections if not isinstance(c, LineCollection))
     assert band.get_datalim(ax.transData).ymax == pytest.approx(
-        100 * float(fit["curve_upper"].max())
+        100 * float(fit["band"].sel(bound="upper").max())
     )
     assert "_TRM line" not in [found.get_label() for found in ax.get_lines()]
     assert line(ax, "_HRM line").get_linestyle() == "-"
@@ -112,7 +112,7 @@ def test_a_law_of_other_axes_is_not_drawn(tree, name):
 
 def test_two_laws_of_a_series_differ_in_stroke(tree):
     power = fit_dataset("depth-power")
-    power.attrs["law"] = "power"
+    power.attrs["law_name"] = "power"
     ax = accuracy.draw(tree, fits=[fit_dataset(), power])
     strokes = [line(ax, f"_fit {law} law").get_linestyle() for law in ("saturating", "power")]
     assert strokes == ["-", "-."]

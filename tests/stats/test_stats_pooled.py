@@ -170,6 +170,7 @@ def test_holm_by_hand():
     assert holm({}) == {}
 
 
+@pytest.mark.slow
 @settings(max_examples=8)  # statsmodels collects garbage in every call: 0.1 s and more
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_is_statsmodels_and_between_p_and_bonferroni(p):

@@ -251,6 +251,7 @@ def test_rollouts_are_measured_against_the_exact_set() -> None:
     assert np.isnan(set_measures(wrong, np.array([2, 3]), 4)["diversity"]).all()
 
 
+@pytest.mark.slow
 def test_a_task_of_several_solutions_reports_coverage(tmp_path: Path) -> None:
     recipe = tiny_recipe(
         {"task": None}, TOKEN_MLP, WIDE,

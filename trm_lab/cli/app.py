@@ -6,7 +6,17 @@ from typing import Annotated
 import typer
 
 import trm_lab
-from trm_lab.cli import data, diagnose, evaluate, explaining, listing, outcomes, parity, studies
+from trm_lab.cli import (
+    data,
+    diagnose,
+    evaluate,
+    explaining,
+    fitting,
+    listing,
+    outcomes,
+    parity,
+    studies,
+)
 
 app = typer.Typer(
     name="trm-lab",
@@ -104,10 +114,58 @@ def collect(study: Place, on: On = None, set_: Set = None, runs: Runs = RUNS) ->
 
 @app.command()
 def fit(
-    study: Place, on: On = None, set_: Set = None, runs: Runs = RUNS, json: Json = False
+    place: Annotated[
+        Path, typer.Argument(help="A study, its folder of results, or a table: FILE.csv, FILE.nc.")
+    ],
+    law: Annotated[
+        str | None, typer.Option(help="One law instead of the study's: 'SumPower(N, D)'.")
+    ] = None,
+    x: Annotated[str | None, typer.Option(help="The column of a law given by its name.")] = None,
+    y: Annotated[
+        str | None, typer.Option(help="The column to fit; two for counts: solved,of.")
+    ] = None,
+    cluster: Annotated[
+        list[str] | None,
+        typer.Option(help="What was drawn independently: a column (several together), or row."),
+    ] = None,
+    objective: Annotated[
+        str | None,
+        typer.Option(
+            help="least_squares, huber, scaled_huber, student_t, quasi_binomial, beta_binomial."
+        ),
+    ] = None,
+    delta: Annotated[float, typer.Option(help="Huber's delta.")] = 1e-3,
+    residuals: Annotated[str | None, typer.Option(help="log or raw.")] = None,
+    weights: Annotated[str | None, typer.Option(help="A column of weights.")] = None,
+    by: Annotated[str | None, typer.Option(help="A column of groups.")] = None,
+    share: Annotated[
+        list[str] | None, typer.Option(help="A parameter that all groups have in common.")
+    ] = None,
+    interval: Annotated[
+        str, typer.Option(help="bootstrap, wild, sandwich, wald, profile or none.")
+    ] = "bootstrap",
+    draws: Annotated[int, typer.Option(min=1, help="Resamples of a bootstrap.")] = 1000,
+    level: Annotated[float, typer.Option(help="Level of the intervals.")] = 0.95,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the resampling.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="The file to save the fit in: NAME.nc.")] = None,
+    describe: Annotated[
+        bool, typer.Option("--describe", help="Print the methods paragraph and the checklist.")
+    ] = False,
+    on: On = None,
+    set_: Set = None,
+    runs: Runs = RUNS,
+    json: Json = False,
 ) -> None:
-    """Fit the study's laws to its results and save them below fits/."""  # fmt: skip
-    outcomes.fit(study, on, set_ or [], runs, json)
+    """Fit the laws of a study, or one law to any table, and save what was found."""
+    asked = fitting.Asked(
+        law, x, y, _split(cluster), objective, delta, residuals, weights, by, _split(share),
+        interval, draws, level, seed, out,
+    )  # fmt: skip
+    fitting.fit(place, on, set_ or [], runs, asked, describe=describe, json=json)
+
+
+def _split(given: list[str] | None) -> tuple[str, ...]:
+    return tuple(one.strip() for text in given or [] for one in text.split(",") if one.strip())
 
 
 @app.command()

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from trm_lab.cli import output
+from trm_lab.cli.fitting import fit_all
 from trm_lab.cli.planning import root_of
 from trm_lab.errors import ConfigError
-from trm_lab.formatting import between
 from trm_lab.paths import RESULTS, expect
 from trm_lab.runs import NOT_IN_SWEEP, RunFolder, State
 
@@ -58,36 +58,6 @@ def collect(study: Path, on: Path | None, settings: list[str], runs: Path) -> No
         output.say(f"problem: {problem}")
 
 
-def fit(study: Path, on: Path | None, settings: list[str], runs: Path, json: bool) -> None:
-    """Fit and save every law that the study asks for."""
-    root = root_of(study, on, settings, runs)
-    fits = _fit(root)
-    if json:
-        output.as_json([made.to_dict(data="list") for made in fits])
-        return
-    if not fits:
-        output.say(f"{root}: the study asks for no fit")
-    for made in fits:
-        attrs = made.attrs
-        ends = zip(made["lower"].values, made["upper"].values, strict=True)
-        rows = [
-            {
-                "parameter": str(name),
-                "estimate": float(made["estimate"].sel(parameter=name)),
-                f"{100 * attrs['level']:g} % interval": between(lower, upper),
-            }
-            for name, (lower, upper) in zip(made["parameter"].values, ends, strict=True)
-        ]
-        output.table(f"{attrs['name']}: {attrs['formula']}", rows)
-        size = f"{attrs['n_points']} runs in {attrs['n_clusters']} clusters ({attrs['cluster']})"
-        interval = "no interval" if attrs["interval"] == "none" else attrs["interval"]
-        about = [attrs["status"].replace("_", " "), size, interval]
-        about += ["descriptive"] * attrs["descriptive"]
-        output.say(f"{attrs['name']}: {'; '.join(about)}")
-        if attrs.get("note"):
-            output.say(f"  {attrs['note']}")
-
-
 def report(study: Path, on: Path | None, settings: list[str], runs: Path) -> None:
     """Write figures and report.html from results.nc as it is."""
     from trm_lab.report import build
@@ -103,7 +73,7 @@ def conclude(root: Path) -> list[str]:
     from trm_lab.results import open_results
 
     collect_results(root)
-    _fit(root)
+    fit_all(root)
     tree = open_results(root)
     build(root, tree=tree)
     return answer(tree)
@@ -138,17 +108,6 @@ def _planned(root: Path) -> list[tuple[dict[str, Any], int, bool]]:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     taken = made.get("sweep_seeds") or made["seeds"]
     return [(cell, seed, seed in taken) for cell in made["cells"] for seed in made["seeds"]]
-
-
-def _fit(root: Path) -> list[Any]:
-    from trm_lab.fit import fit_specs, fit_study, save_fit
-    from trm_lab.results import open_results
-
-    tree = open_results(root)
-    fits = [fit_study(tree, spec) for spec in fit_specs(tree)]
-    for made in fits:
-        save_fit(made, root)
-    return fits
 
 
 def counted(counts: Counter[State]) -> str:

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from trm_lab.config.base import Setting
+from trm_lab.errors import ConfigError
+from trm_lab.laws import law as law_named
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 Text = Annotated[str, Field(min_length=1)]
@@ -34,14 +36,37 @@ class FitSpec(Setting):
     """A law to fit to one series."""
 
     name: Name
-    law: Literal["saturating", "power"]
+    law: Text
+    """A law of one column by its name (`saturating`: of x), or a call such as
+    `Logistic(max_depth)` whose arguments are columns of /runs; see docs/laws.md."""
     x: Literal["effective_depth", "max_depth", "params", "flops"] = "effective_depth"
+    """The column of a law given by its plain name."""
     y: Literal["puzzle_accuracy", "cell_accuracy"] = "puzzle_accuracy"
-    series: Text
+    series: Text | None = None
+    """Only the variants of this series; all if null."""
     variants: Annotated[tuple[str, ...], Field(strict=False)] | None = None
     """Only these variants of the series; all if null."""
-    cluster: Literal["seed"] = "seed"
+    cluster: Literal["seed", "variant"] = "seed"
     """What repeats over rows and is resampled whole."""
+    by: Literal["series", "variant"] | None = None
+    """Groups that have parameters of their own, but for those in `share`."""
+    share: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    objective: Literal["least_squares", "huber", "student_t"] | None = None
+    """Null takes what suits the law."""
+
+    @model_validator(mode="after")
+    def _law_is_one(self) -> Self:
+        try:
+            law = law_named(self.law, self.x)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        if unknown := [one for one in self.share if one not in law.names]:
+            raise ValueError(
+                f"share: law {law.name} has no {unknown[0]!r}; it has {', '.join(law.names)}"
+            )
+        if self.share and self.by is None:
+            raise ValueError("share needs by: the groups that share")
+        return self
 
 
 class Contrast(Setting):
@@ -82,7 +107,9 @@ class Study(Setting):
             _all_known(f"contrasts: {contrast.name}", {contrast.baseline, *contrast.against}, known)
         for fit in self.fits:
             _all_known(f"fits: {fit.name}", set(fit.variants or ()), known)
-            _all_known(f"fits: {fit.name}", {fit.series}, {v.series for v in self.variants})
+            _all_known(
+                f"fits: {fit.name}", {fit.series or ""} - {""}, {v.series for v in self.variants}
+            )
         return self
 
 

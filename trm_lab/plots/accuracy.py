@@ -93,9 +93,9 @@ def draw(
                     continue
                 ax.plot(line["x"], mean[line.index], "-", color=look.color, lw=1.0,
                         label=f"_{series} line")  # fmt: skip
-    forms = list(dict.fromkeys(fit.attrs.get("law") for _, fit in laws))
+    forms = list(dict.fromkeys(fit.attrs.get("law_name") for _, fit in laws))
     for series, fit in laws:
-        stroke = _STROKES[forms.index(fit.attrs.get("law")) % len(_STROKES)]
+        stroke = _STROKES[forms.index(fit.attrs.get("law_name")) % len(_STROKES)]
         _law(ax, fit, looks[series].color, factor, stroke)
     _axes(ax, cells, x, scale_)
     ax.set_ylabel(f"{title(metric(tree))} ({unit})" if unit else title(metric(tree)))
@@ -167,6 +167,7 @@ def _laws(
         if fit.attrs.get("series") in known
         and fit.attrs.get("x_name") == x.name
         and fit.attrs.get("y_name") == metric(tree)
+        and "curve" in fit
         and bool(np.isfinite(fit["curve"]).any())
     ]
 
@@ -174,15 +175,15 @@ def _laws(
 def _law(ax: Axes, fit: xr.Dataset, color: str, factor: float, stroke: str) -> None:
     """Draw a law and its band over the x it was fitted to; dotted if it did not converge."""
     x = fit["grid_x"].to_numpy()
-    y, low, high = (fit[name].to_numpy() * factor for name in _CURVE)
+    y = fit["curve"].to_numpy() * factor
+    low, high = fit["band"].transpose("bound", "grid").to_numpy() * factor
     status = str(fit.attrs.get("status")).replace("_", " ")
     sure = status == "converged"
-    label = f"_fit {fit.attrs.get('law')} law" + f" ({status})" * (not sure)
+    label = f"_fit {fit.attrs.get('law_name')} law" + f" ({status})" * (not sure)
     ax.plot(x, y, ls=stroke if sure else ":", color=color, lw=1.2, zorder=1.5, label=label)
     ax.fill_between(x, low, high, color=color, alpha=0.11, lw=0, zorder=1)
 
 
-_CURVE = ("curve", "curve_lower", "curve_upper")
 _STROKES = ("-", "-.", "--")
 
 
@@ -238,9 +239,9 @@ def caption(tree: xr.DataTree, fits: Sequence[xr.Dataset] = (), x: Abscissa = DE
 def _described(series: str, fit: xr.Dataset) -> str:
     """Describe a drawn law: form, data, interval, and whether to believe it."""
     a = fit.attrs
-    text = f" Line, {series}: {a.get('law')} law, {a.get('formula')}, "
+    text = f" Line, {series}: {a.get('law_name')} law, {a.get('formula')}, "
     text += f"{a.get('n_points')} runs, {str(a.get('status')).replace('_', ' ')}"
-    if np.isfinite(fit["curve_lower"]).any():
+    if np.isfinite(fit["band"]).any():
         text += f"; band: {100 * float(a.get('level', 0.95)):g} % {a.get('interval')}"
         text += f" over {a.get('n_clusters')} clusters ({a.get('cluster')})"
     return text + ("; descriptive." if a.get("descriptive") else ".")

@@ -133,13 +133,14 @@ def note(ax: Axes, text: str) -> Axes:
     return ax
 
 
-def save(fig: Figure, stem: Path) -> list[Path]:
-    """Write PDF, SVG and PNG without dates: the same figure gives the same bytes."""
+def save(fig: Figure, stem: Path, kinds: Iterable[str] | None = None) -> list[Path]:
+    """Write PDF, SVG and PNG (or `kinds`) without dates: the same figure gives the same bytes."""
     paths = []
     with mpl.rc_context(RC | SAVE):  # type: ignore[arg-type]  # as above
         lay_out(fig)
         fig.set_layout_engine("none")  # one layout for all formats
-        for kind, metadata in FORMATS.items():
+        for kind in FORMATS if kinds is None else kinds:
+            metadata = FORMATS[kind]
             path = stem.with_name(f"{stem.name}.{kind}")
             with replacing(path) as part:
                 fig.savefig(part, format=kind, metadata=metadata)

@@ -143,16 +143,16 @@ def fits(tree: xr.DataTree, found: Sequence[xr.Dataset]) -> Table:
         values: list[dict[str, Any]] = [
             {
                 "fit": a.get("name"),
-                "law": a.get("law"),
+                "law": a.get("law_name"),
                 "parameter": str(name),
-                "estimate": float(fit["estimate"][place]),
-                "lower": float(fit["lower"][place]),
-                "upper": float(fit["upper"][place]),
+                "estimate": float(fit["coefficients"][place]),
+                "lower": float(fit["ci"][place, 0]),
+                "upper": float(fit["ci"][place, 1]),
                 "status": a.get("status"),
                 "descriptive": int(a.get("descriptive", 0)),
                 "stale": int(a.get("stale", 0)),
             }
-            for place, name in enumerate(fit["parameter"].values)
+            for place, name in enumerate(fit["param"].values)
         ]
         data += values
         parameters = "; ".join(
@@ -163,7 +163,7 @@ def fits(tree: xr.DataTree, found: Sequence[xr.Dataset]) -> Table:
         rows.append(
             [
                 label,
-                f"{a.get('law')}: {a.get('formula')}",
+                f"{a.get('law_name')}: {a.get('formula')}",
                 f"{a.get('y_name')} by {a.get('x_name')}",
                 parameters.replace("-", "\N{MINUS SIGN}") or "–",
                 "none"

@@ -1,0 +1,84 @@
+"""The difference of a parameter between two variants: the headline of an ablation."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from trm_lab.errors import ConfigError
+from trm_lab.fit.data import Data, column, labels, near, table
+from trm_lab.fit.dataset import FEW_CLUSTERS
+from trm_lab.fit.fitting import fit
+from trm_lab.fit.intervals import expanded
+from trm_lab.fit.saved import usable
+from trm_lab.laws import Law
+
+
+def contrast(
+    data: Data,
+    y: str | tuple[str, str],
+    law: Law | str,
+    parameter: str,
+    *,
+    by: str,
+    a: str,
+    b: str,
+    cluster: str | Sequence[str],
+    share: Sequence[str] = (),
+    **settings: Any,
+) -> xr.Dataset:
+    """Fit `law` to the variants a and b of the column `by` and give parameter[a] - parameter[b].
+
+    Clusters that both variants have (paired seeds, cells of one design) are drawn together, so that
+    what they share cancels; clusters of one variant only are drawn within it.
+
+    Returns:
+        A Dataset with `difference`, `ci` [bound], `draws` [draw] and both variants' estimates
+        [variant]; the joint fit's status is in the attributes.
+
+    Raises:
+        ConfigError: no such parameter or variant, or the parameter is shared.
+    """
+    frame = table(data)
+    names, _ = labels(frame, by, "by")
+    for one in (a, b):
+        if one not in names:
+            raise ConfigError(f"{by}: no variant {one!r}{near(one, np.unique(names))}")
+    if parameter in share:
+        raise ConfigError(f"contrast: {parameter} is shared, so its difference is 0 by definition")
+    column(frame, by, "by")
+    made = fit(
+        frame[(names == a) | (names == b)], y, law, cluster=cluster, by=by, share=share, **settings
+    )
+    wanted = [f"{parameter}[{a}]", f"{parameter}[{b}]"]
+    known = [str(one) for one in made["param"].values]
+    if wanted[0] not in known:
+        raise ConfigError(f"contrast: no parameter {parameter!r}; there are {', '.join(known)}")
+    at = [known.index(one) for one in wanted]
+    estimates = made["coefficients"].values[at]
+    drawn = usable(made)[:, at]
+    differences = drawn[:, 0] - drawn[:, 1]
+    n = int(made.attrs["n_clusters"])
+    ends = np.full(2, np.nan)
+    if len(differences) > 1:
+        ends = np.quantile(differences, expanded(float(made.attrs["level"]), n))
+    return xr.Dataset(
+        {
+            "difference": float(estimates[0] - estimates[1]),
+            "ci": ("bound", ends),
+            "estimates": ("variant", estimates),
+            "variant_ci": (("variant", "bound"), made["ci"].values[at]),
+            "draws": ("draw", differences),
+        },
+        {"bound": ["lower", "upper"], "variant": [a, b]},
+        {
+            "parameter": parameter,
+            **{k: made.attrs[k] for k in ("law", "y_name", "by", "share", "cluster", "n_clusters")},
+            **{
+                k: made.attrs[k]
+                for k in ("n_points", "level", "interval", "status", "note", "seed")
+            },
+            "descriptive": int(n < FEW_CLUSTERS or made.attrs["status"] != "converged"),
+        },
+    )

@@ -1,0 +1,100 @@
+"""Rows of any dataset: columns, clusters and groups, with one clear error where they do not fit."""
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import xarray as xr
+
+from trm_lab.errors import ConfigError
+from trm_lab.laws.base import FloatArray
+
+Data = xr.Dataset | pd.DataFrame | Mapping[str, npt.ArrayLike]
+Labels = str | Sequence[str] | npt.ArrayLike
+
+
+def table(data: Data) -> pd.DataFrame:
+    """Give one row per run: a frame as it is, mappings as columns, a dataset's dims unrolled."""
+    if isinstance(data, pd.DataFrame):
+        return data.reset_index(drop=True)
+    if isinstance(data, xr.Dataset):
+        if len(data.dims) == 1:
+            dim = next(iter(data.dims))
+            columns = {str(n): v.values for n, v in data.variables.items() if v.dims == (dim,)}
+            return pd.DataFrame(columns)
+        return data.to_dataframe().reset_index()
+    try:
+        return pd.DataFrame({name: np.asarray(values) for name, values in data.items()})
+    except ValueError as error:
+        raise ConfigError(f"fit: the columns do not fit together: {error}") from None
+
+
+def column(frame: pd.DataFrame, name: str, what: str) -> "pd.Series[Any]":
+    """Give a column.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if name not in frame.columns:
+        raise ConfigError(f"{what}: the data have no column {name!r}{near(name, frame.columns)}")
+    return frame[name]
+
+
+def numbers(frame: pd.DataFrame, name: str, what: str) -> FloatArray:
+    """Give a column of numbers.
+
+    Raises:
+        ConfigError: there is no such column, it is no number, or a value is missing.
+    """
+    values = column(frame, name, what)
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        bad = next(v for v in values if not _number(v))
+        raise ConfigError(f"{what}: {name} holds {bad!r}, which is no number") from None
+    missing = np.flatnonzero(~np.isfinite(array))
+    if missing.size:
+        raise ConfigError(
+            f"{what}: {name} is {array[missing[0]]} in row {missing[0]} ({missing.size} such rows)"
+            "; drop these rows first, and say why"
+        )
+    return array
+
+
+def labels(frame: pd.DataFrame, given: Labels, what: str) -> tuple[npt.NDArray[np.str_], str]:
+    """Give one label per row and what they are called: a column, several, or labels themselves."""
+    if isinstance(given, str):
+        return _text(column(frame, given, what)), given
+    names = list(given) if isinstance(given, Sequence) else []
+    if names and all(isinstance(one, str) for one in names) and set(names) <= set(frame.columns):
+        parts = [_text(column(frame, name, what)) for name in names]
+        return np.array([" ".join(row) for row in zip(*parts, strict=True)]), " x ".join(names)
+    array = np.asarray(given)
+    if array.shape == (len(frame),):
+        return array.astype(str), what
+    if names and all(isinstance(one, str) for one in names):
+        for name in names:
+            column(frame, name, what)
+    raise ConfigError(f"{what}: {array.shape} labels for {len(frame)} rows; give a column's name")
+
+
+def near(name: str, known: Iterable[Any]) -> str:
+    """Give the near miss, or what there is, as the end of an error."""
+    names = [str(one) for one in known]
+    found = difflib.get_close_matches(name, names, n=1)
+    return f"; did you mean {found[0]!r}?" if found else f"; there are {', '.join(names)}"
+
+
+def _text(values: "pd.Series[Any]") -> npt.NDArray[np.str_]:
+    return np.array([f"{v:g}" if isinstance(v, float) else str(v) for v in values], dtype=str)
+
+
+def _number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True

@@ -1,0 +1,173 @@
+"""What a fit is made of: rows checked, clusters named, the problem posed."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from trm_lab.errors import ConfigError
+from trm_lab.fit.data import Data, Labels, labels, numbers, table
+from trm_lab.fit.objectives import COUNTS, Objective, Space
+from trm_lab.fit.problem import Problem
+from trm_lab.laws import GROUP, Grouped, Law
+from trm_lab.laws import law as law_named
+from trm_lab.laws.base import FloatArray
+
+
+class ClusterWarning(UserWarning):
+    """Rows are resampled singly though they share cells of the design."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a fit is made of, checked."""
+
+    problem: Problem
+    member: npt.NDArray[np.intp]
+    clusters: npt.NDArray[np.str_]
+    """Names of the clusters."""
+    cluster_name: str
+    groups: npt.NDArray[np.str_] | None
+    y_name: str
+    by: str
+    names: npt.NDArray[np.str_]
+    """A name for every row."""
+
+
+def prepare(
+    data: Data,
+    y: str | tuple[str, str],
+    law: Law | str,
+    *,
+    cluster: Labels | None,
+    objective: str | None,
+    delta: float,
+    residuals: Space | None,
+    weights: str | None,
+    by: str | None,
+    share: Sequence[str],
+) -> Rows:
+    """Check rows and give the problem they pose."""
+    frame = table(data)
+    law = law_named(law) if isinstance(law, str) else law
+    X = {one: numbers(frame, one, f"law {law}") for one in law.columns_read}
+    y_name = y if isinstance(y, str) else f"{y[0]} / {y[1]}"
+    chosen = _objective(law, y, objective, delta, residuals)
+    m = None
+    if isinstance(y, str):
+        values = numbers(frame, y, "y")
+    else:
+        solved, m = numbers(frame, y[0], "y"), numbers(frame, y[1], "y")
+        bad = np.flatnonzero((m <= 0) | (solved < 0) | (solved > m))
+        if bad.size:
+            raise ConfigError(f"y: {solved[bad[0]]:g} of {m[bad[0]]:g} in row {bad[0]} is no share")
+        values = solved / m
+    given = np.ones(len(values)) if weights is None else numbers(frame, weights, "weights")
+    _check(law, X, values, given, chosen, y_name)
+    groups = None
+    if by is not None:
+        groups, _ = labels(frame, by, "by")
+        law = _grouped(law, groups, share)
+        X = {**X, GROUP: np.unique(groups, return_inverse=True)[1].astype(float)}
+    elif share:
+        raise ConfigError(f"share={list(share)} needs by=, the column of the groups that share")
+    who, cluster_name = _clusters(frame, cluster, X)
+    clusters, member = np.unique(who, return_inverse=True)
+    problem = Problem(law, X, values, given, chosen, m)
+    names = (
+        frame["run"].astype(str).to_numpy() if "run" in frame else np.arange(len(frame)).astype(str)
+    )
+    return Rows(
+        problem, member, clusters, cluster_name, groups, y_name, by or "", names.astype(str)
+    )
+
+
+def _objective(
+    law: Law, y: str | tuple[str, str], name: str | None, delta: float, residuals: Space | None
+) -> Objective:
+    counts = not isinstance(y, str)
+    if name is None:
+        name = "quasi_binomial" if counts else "huber" if law.space == "log" else "least_squares"
+    if counts != (name in COUNTS):
+        fix = 'a pair y=("solved", "of")' if name in COUNTS else f"one of {', '.join(COUNTS)}"
+        raise ConfigError(f"objective {name}: give {fix}")
+    if counts and law.range != (0.0, 1.0):
+        raise ConfigError(f"law {law.name}: counts need a law of a share, such as Logistic")
+    space: Space = "count" if counts else residuals or law.space
+    if residuals not in (None, "log", "raw"):
+        raise ConfigError(f"residuals: {residuals!r} is neither 'log' nor 'raw'")
+    return Objective(name, space, delta)
+
+
+def _check(
+    law: Law,
+    X: dict[str, FloatArray],
+    y: FloatArray,
+    weights: FloatArray,
+    objective: Objective,
+    name: str,
+) -> None:
+    law.check(X)
+    low, high = law.range
+    bad = np.flatnonzero(~((y >= low) & (y <= high)))
+    if bad.size:
+        raise ConfigError(
+            f"law {law.name} ({law.formula}): {name} must lie in [{low:g}, {high:g}], not "
+            f"{y[bad[0]]:g} (row {bad[0]})"
+        )
+    if objective.space == "log" and (y <= 0).any() and y.any():
+        at = int(np.flatnonzero(y <= 0)[0])
+        raise ConfigError(
+            f"{name} is {y[at]:g} in row {at}: residuals of ln y need values above 0; "
+            "give residuals='raw', or counts for an accuracy"
+        )
+    if not (np.isfinite(weights) & (weights > 0)).all():
+        raise ConfigError("weights must be finite and above 0")
+
+
+def _grouped(law: Law, groups: npt.NDArray[np.str_], share: Sequence[str]) -> Law:
+    unknown = [one for one in share if one not in law.names]
+    if unknown:
+        raise ConfigError(
+            f"share: law {law.name} has no parameter {unknown[0]!r}; it has {', '.join(law.names)}"
+        )
+    return Grouped(law, tuple(str(one) for one in np.unique(groups)), tuple(share))
+
+
+def _clusters(
+    frame: pd.DataFrame,
+    cluster: Labels | None,
+    X: dict[str, FloatArray],
+) -> tuple[npt.NDArray[np.str_], str]:
+    rows = np.stack([*X.values()], axis=-1)
+    repeated = len(np.unique(rows, axis=0)) < len(rows)
+    each = np.array([f"row {i}" for i in range(len(rows))])
+    if cluster is None:
+        if repeated:
+            raise ConfigError(
+                "cluster: rows repeat the same x, so they may not be independent; say what was "
+                "drawn independently: a column such as seed, several such as budget and T, or row"
+            )
+        return each, "row"
+    if isinstance(cluster, str) and cluster == "row" and "row" not in frame:
+        who, name = each, "row"
+    else:
+        who, name = labels(frame, cluster, "cluster")
+    if len(np.unique(who)) == len(rows):
+        shared = [
+            one
+            for one, values in X.items()
+            if one != GROUP and 1 < len(np.unique(values)) <= len(rows) / 2
+        ]
+        if shared:
+            warnings.warn(
+                f"every row is a cluster of its own, though rows share {', '.join(shared)}: if "
+                "runs of one cell have anything else in common, these intervals are too narrow; "
+                f"resample cells, such as cluster={shared!r}",
+                ClusterWarning,
+                stacklevel=4,
+            )
+    return who, name

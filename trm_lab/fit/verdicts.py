@@ -1,0 +1,224 @@
+"""What the data can tell: separability, floors, bounds, and whether the optimum is one."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from trm_lab.fit.likelihood import EXTRAS
+from trm_lab.fit.problem import Problem
+from trm_lab.fit.search import Found, refit
+from trm_lab.laws import GROUP, Grouped
+from trm_lab.laws.base import FloatArray
+
+STATUS = {
+    "converged": "independent starts agree, and the gradient vanishes there",
+    "not_converged": "starts do not agree, or the best one is no optimum",
+    "at_bound": "a parameter stands at the edge of what it can be",
+    "floor_not_identified": "the data do not tell the floor from 0",
+    "not_separable": "the design cannot tell some parameters apart",
+    "not_identified": "no more distinct rows than parameters",
+    "too_few_points": "fewer than two distinct rows",
+    "all_zero": "every y is 0: nothing was learned, so nothing is fitted",
+}
+"""What a fit says of itself, and why."""
+CONDITION = 1e6
+"""Condition number of the slopes, each scaled to length 1, above which parameters trade places."""
+COLLINEAR = 1e-3
+"""Share of the variance of ln x left by the other axes below which an axis is one of them."""
+_CHI2 = 3.84
+_NOTHING = 1e-3
+"""Share of a floor that its interval's lower end must exceed: a descent ends near 0, not on it."""
+_STEEP = 1e-3
+"""Largest cosine of the gradient at what is called an optimum."""
+AGREE = 0.5
+"""Share of starts below which a fit is not called converged."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What holds of a fit."""
+
+    condition: float
+    at_bound: tuple[str, ...]
+    entangled: tuple[str, ...]
+    """Parameters that the design cannot tell apart."""
+    collinear: tuple[str, ...]
+    """Columns that the other columns determine."""
+    floor: str
+    """The floor that is not told from 0, if any."""
+    gradient: float
+    """Largest cosine between the residuals and a direction, 0 at an optimum."""
+    agreement: float = np.nan
+    """Share of starts that reached the best optimum."""
+    hopeless: str = ""
+    """The status of rows that tell too little to speak of anything else."""
+
+    @property
+    def status(self) -> str:
+        """The gravest of the verdicts."""
+        if self.hopeless:
+            return self.hopeless
+        if self.entangled or self.collinear:
+            return "not_separable"
+        if self.floor:
+            return "floor_not_identified"
+        if self.at_bound:
+            return "at_bound"
+        if self.agreement < AGREE or self.gradient > _STEEP:
+            return "not_converged"
+        return "converged"
+
+
+def nothing(status: str) -> Verdict:
+    """Give the verdict on rows that were not fitted."""
+    return Verdict(np.nan, (), (), (), "", np.nan, hopeless=status)
+
+
+def judge(problem: Problem, found: Found) -> Verdict:
+    """Judge a fit."""
+    u = found.u
+    r, J = problem.residual(u)
+    weighted = np.sqrt(problem.weights)[:, None] * J
+    norms = np.linalg.norm(weighted, axis=0)
+    condition, entangled = (
+        np.inf,
+        tuple(name for name, free, norm in _paired(problem, norms) if free and norm == 0),
+    )
+    if norms.all():
+        _, values, vectors = np.linalg.svd(weighted / norms, full_matrices=False)
+        condition = float(values[0] / max(values[-1], 1e-300))
+        worst = np.abs(vectors[-1])
+        entangled = ()
+        if condition > CONDITION:
+            names = [n for n, free in zip(problem.law.names, problem.free, strict=True) if free]
+            entangled = tuple(n for n, w in zip(names, worst, strict=True) if w > 0.2)
+    columns = collinear(problem)
+    at_bound = _at_bound(problem, u)
+    floor = _floor(problem, found)
+    gradient = _gradient(problem, found, r, J)
+    hopeless = "not_identified" if distinct_rows(problem) <= int(problem.free.sum()) else ""
+    return Verdict(
+        condition, at_bound, entangled, columns, floor, gradient, found.agreement, hopeless
+    )
+
+
+def with_interval(
+    verdict: Verdict, names: tuple[str, ...], lower: FloatArray, estimate: FloatArray
+) -> Verdict:
+    """Give the verdict where resampled clusters have told the floor from 0 after all.
+
+    The test of the floor takes rows as independent; what clusters share is no noise of theirs.
+    """
+    at = names.index(verdict.floor) if verdict.floor else 0
+    if verdict.floor and lower[at] > _NOTHING * estimate[at]:
+        return replace(verdict, floor="")
+    return verdict
+
+
+def _paired(problem: Problem, norms: FloatArray) -> list[tuple[str, bool, float]]:
+    whole = np.full(len(problem.law.names), np.nan)
+    whole[problem.free] = norms
+    return list(zip(problem.law.names, map(bool, problem.free), map(float, whole), strict=True))
+
+
+def distinct_rows(problem: Problem, rows: npt.NDArray[np.bool_] | None = None) -> int:
+    """Count different places in the design, and groups: what parameters can be told from."""
+    names = [*problem.law.columns_read, *([GROUP] if GROUP in problem.X else [])]
+    places = np.stack([problem.X[name] for name in names])
+    return int(np.unique(places if rows is None else places[:, rows], axis=1).shape[1])
+
+
+def collinear(problem: Problem) -> tuple[str, ...]:
+    """Name the scales that the design moves together: powers of the others times a constant."""
+    found: list[str] = []
+    for scales in problem.law.scales(problem.X):
+        names = list(scales)
+        logs = np.stack([scales[name] for name in names], axis=-1)
+        away = logs - logs.mean(axis=0)
+        for i, name in enumerate(names):
+            others = [j for j in range(len(names)) if j != i]
+            if not others:
+                continue
+            rest = away[:, i] - away[:, others] @ np.linalg.lstsq(away[:, others], away[:, i])[0]
+            if rest @ rest <= COLLINEAR * float(away[:, i] @ away[:, i]):
+                found.append(name)
+    return tuple(found)
+
+
+def _at_bound(problem: Problem, u: FloatArray) -> tuple[str, ...]:
+    lower, upper = problem.bounds
+    names = [n for n, free in zip(problem.law.names, problem.free, strict=True) if free]
+    size = 1e-7 * np.maximum(1.0, np.abs(u))
+    edge = (u <= lower + size) | (u >= upper - size)
+    flat = []
+    scanned = problem.encode_box()
+    moving = [p for p, free in zip(problem.law.parameters, problem.free, strict=True) if free]
+    for at, parameter in enumerate(moving):
+        low, high = scanned[at]
+        under = (parameter.log or parameter.lower == 0) and u[at] <= low + 1e-9
+        flat.append(bool(edge[at] or under or (parameter.log and u[at] >= high - 1e-9)))
+    return tuple(n for n, flag in zip(names, flat, strict=True) if flag)
+
+
+def _floor(problem: Problem, found: Found) -> str:
+    """Name the floor if holding it at 0 costs no more than chance would."""
+    law = problem.law
+    inner = law.law if isinstance(law, Grouped) else law
+    name = inner.floor_name
+    names = [n for n in law.names if name and (n == name or n.startswith(f"{name}["))]
+    free = {n for n, moves in zip(law.names, problem.free, strict=True) if moves}
+    for one in names:
+        if one not in free:
+            continue
+        without = Problem(
+            law.hold(**{one: 0.0}),
+            problem.X,
+            problem.y,
+            problem.weights,
+            problem.objective,
+            problem.m,
+        )
+        keep = np.array(
+            [n != one for n, moves in zip(law.names, problem.free, strict=True) if moves]
+        )
+        start = np.clip(found.u[keep], *without.bounds)
+        if without.centre != problem.centre:
+            start = without.from_own(problem.own(found.u))
+        value = objective_at(without, refit(without, start, without.weights))
+        rows = len(problem.y) - len(found.u)
+        if problem.objective.name in EXTRAS:
+            lost = 2 * (value - found.value)
+        elif problem.objective.space == "count":
+            lost = value - found.value
+        else:
+            lost = (value / found.value - 1) * max(rows, 1) if found.value > 0 else np.inf
+        exact = value <= 1e-24 * max(len(problem.y), 1)
+        if lost < _CHI2 or exact:
+            return one
+    return ""
+
+
+def objective_at(problem: Problem, u: FloatArray) -> float:
+    """Give the objective at coordinates, with its own parameters at their best."""
+    if problem.objective.name in EXTRAS:
+        from trm_lab.fit.likelihood import maximise
+
+        return maximise(problem, u).nll
+    return problem.value(u)
+
+
+def _gradient(problem: Problem, found: Found, r: FloatArray, J: FloatArray) -> float:
+    """Give how far the residuals are from standing at right angles to every free direction."""
+    objective = problem.objective
+    if objective.name in EXTRAS or (r @ r) <= 1e-24 * len(r):
+        return 0.0
+    pull = np.clip(r, -objective.delta, objective.delta) if objective.robust else r
+    w = problem.weights
+    lower, upper = problem.bounds
+    size = 1e-7 * np.maximum(1.0, np.abs(found.u))
+    inside = (found.u > lower + size) & (found.u < upper - size)
+    along = np.abs(J[:, inside].T @ (w * pull))
+    norms = np.linalg.norm(np.sqrt(w)[:, None] * J[:, inside], axis=0)
+    length = float(np.sqrt(w @ pull**2))
+    return float((along / np.maximum(norms * length, 1e-300)).max(initial=0.0))

@@ -1,0 +1,102 @@
+"""Laws as text: `SumPower(EffectiveN(N_once, N_rec, r=T), D)`.
+
+What a law prints is what `parse` reads, so that a saved fit knows its law.
+"""
+
+import ast
+import difflib
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+from trm_lab.errors import ConfigError
+from trm_lab.laws.accuracy import Gompertz, Logistic, NeverSolved, PowerError, Saturating
+from trm_lab.laws.axes import Axis, EffectiveN
+from trm_lab.laws.base import Law
+from trm_lab.laws.bounded import M4
+from trm_lab.laws.curves import BNSL, M3, LogQuadratic, TestTime
+from trm_lab.laws.power import Power, PowerFloor, SumPower
+
+LAWS: tuple[type[Law], ...] = (
+    Power, PowerFloor, SumPower, TestTime, M3, M4, BNSL, LogQuadratic,
+    Saturating, PowerError, Logistic, Gompertz, NeverSolved,
+)  # fmt: skip
+"""Every law that can be named."""
+_AXES: dict[str, type[Axis]] = {"EffectiveN": EffectiveN}
+
+
+def law(text: str, x: str | None = None) -> Law:
+    """Give the law that `text` names.
+
+    A plain name (`saturating`, `PowerFloor`) is a law of the one column `x`; otherwise `text` is a
+    call such as `SumPower(N, D)` whose arguments are columns.
+
+    Raises:
+        ConfigError: there is no such law, or its arguments do not fit.
+    """
+    known: dict[str, type[Law]] = {one.name: one for one in LAWS}
+    known |= {one.__name__: one for one in LAWS}
+    plain = text.strip()
+    if plain.isidentifier():
+        made = _find(plain, known, "law")
+        if x is None:
+            raise ConfigError(f"law {plain}: of which column? write {made.__name__}(column)")
+        plain_law: Law = _call(made, plain, [x], {})
+        return plain_law
+    try:
+        tree = ast.parse(plain, mode="eval").body
+    except SyntaxError:
+        raise ConfigError(f"law: cannot read {text!r}; write Name(column, ...)") from None
+    made = _read(tree, known, text)
+    if not isinstance(made, Law):
+        raise ConfigError(f"law: {text!r} is not a law; write Name(column, ...)")
+    return made
+
+
+def _read(node: ast.expr, known: dict[str, type[Law]], text: str) -> Any:
+    match node:
+        case ast.Name(id=name):
+            return name
+        case ast.Attribute(value=inner, attr=attr):
+            return f"{_read(inner, known, text)}.{attr}"
+        case ast.Constant(value=value):
+            return value
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
+            return -value
+        case ast.Call(func=ast.Name(id=name)):
+            made = _find(name, {**known, **_AXES}, "law")
+            args = [_read(one, known, text) for one in node.args]
+            kwargs = {str(k.arg): _read(k.value, known, text) for k in node.keywords}
+            return _call(made, name, args, kwargs)
+        case _:
+            raise ConfigError(f"law: cannot read {ast.unparse(node)!r} in {text!r}")
+
+
+def _call(made: Callable[..., Any], name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    held = {}
+    if isinstance(made, type) and issubclass(made, Law):
+        takes = inspect.signature(made).parameters
+        held = {
+            key: kwargs.pop(key)
+            for key in list(kwargs)
+            if key not in takes and isinstance(kwargs[key], int | float)
+        }
+    try:
+        law = made(*args, **kwargs)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"law {name}: {error}") from None
+    if held:
+        if not all(math.isfinite(value) for value in held.values()):
+            raise ConfigError(f"law {name}: parameters are held at finite values only")
+        law = law.hold(**held)
+    return law
+
+
+def _find(name: str, known: dict[str, Any], what: str) -> Any:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        names = ", ".join(one for one in known if one[0].isupper())
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"{what}: {name!r} is not one of {names}{hint}")
+    return known[name]
