@@ -393,3 +393,16 @@ def test_data_that_the_law_cannot_have_are_refused():
     for bad in (0.0, -1.0):
         with pytest.raises(ConfigError, match="weights must be finite and above 0"):
             fit(rows(X / 100) | {"w": bad + 0 * X}, "y", SATURATING, cluster="seed", weights="w")
+
+
+@pytest.mark.parametrize("law", ["logistic", "gompertz"])
+def test_a_flat_line_tells_nothing_of_where_a_law_rises(law: str):
+    found = fit(rows(np.full(len(X), 0.5)), "y", law_named(law, "x"), cluster="seed", draws=3)
+    assert found.attrs["status"] == "not_separable"
+    assert found.attrs["not_separable"] == "mu, s"
+
+
+def test_a_law_of_values_above_0_refuses_a_zero():
+    y = np.where(X > 20, 0.8, 0.0)
+    with pytest.raises(ConfigError, match="y is 0 in row 0: law m4 needs values above 0"):
+        fit(rows(y), "y", law_named("m4", "x"), cluster="seed", residuals="raw")

@@ -167,7 +167,7 @@ class Problem:
             return Solution(u, self.sum(part.residual(u)[0], w, delta))
         r0, _ = part.residual(u)
         start = self.sum(r0, w, delta)
-        reference = float(np.linalg.norm(root * self._reference(rows))) or 1.0
+        reference = float(np.linalg.norm(root * self.size(rows))) or 1.0
         if delta is None and start <= _EXACT * reference**2:
             return Solution(u, start)
         unit = _UNIT / reference if delta is None else 1 / delta
@@ -210,7 +210,7 @@ class Problem:
         """Give the weighted sum of squares, or of Huber's loss."""
         return float(w @ (r**2 if delta is None else huber(r, delta)))
 
-    def _reference(self, rows: npt.NDArray[np.intp]) -> FloatArray:
+    def size(self, rows: npt.NDArray[np.intp]) -> FloatArray:
         """What least squares is relative to: 1 for logarithms, the data otherwise."""
         if self.objective.space == "log":
             return np.ones(len(rows))

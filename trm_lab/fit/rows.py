@@ -118,8 +118,12 @@ def _check(
             f"law {law.name} ({law.formula}): {name} must lie in [{low:g}, {high:g}], not "
             f"{y[bad[0]]:g} (row {bad[0]})"
         )
-    if objective.space == "log" and (y <= 0).any() and y.any():
+    if (y <= 0).any() and y.any() and (objective.space == "log" or law.positive):
         at = int(np.flatnonzero(y <= 0)[0])
+        if law.positive:
+            raise ConfigError(
+                f"{name} is {y[at]:g} in row {at}: law {law.name} needs values above 0"
+            )
         raise ConfigError(
             f"{name} is {y[at]:g} in row {at}: residuals of ln y need values above 0; "
             "give residuals='raw', or counts for an accuracy"

@@ -29,6 +29,8 @@ COLLINEAR = 1e-3
 _CHI2 = 3.84
 _NOTHING = 1e-3
 """Share of a floor that its interval's lower end must exceed: a descent ends near 0, not on it."""
+_SILENT = 1e-9
+"""Share of the data's size below which moving a parameter by its unit moves nothing."""
 _STEEP = 1e-3
 """Largest cosine of the gradient at what is called an optimum."""
 AGREE = 0.5
@@ -81,20 +83,21 @@ def judge(problem: Problem, found: Found) -> Verdict:
     r, J = problem.residual(u)
     weighted = np.sqrt(problem.weights)[:, None] * J
     norms = np.linalg.norm(weighted, axis=0)
-    condition, entangled = (
-        np.inf,
-        tuple(name for name, free, norm in _paired(problem, norms) if free and norm == 0),
-    )
-    if norms.all():
+    names = [n for n, free in zip(problem.law.names, problem.free, strict=True) if free]
+    rows = np.arange(len(problem.y))
+    size = float(np.linalg.norm(np.sqrt(problem.weights) * problem.size(rows)))
+    silent = norms <= _SILENT * size
+    at_bound = _at_bound(problem, u)
+    condition, entangled = np.inf, tuple(n for n, mute in zip(names, silent, strict=True) if mute)
+    if at_bound:
+        entangled = ()  # an amplitude of 0 silences what it scales
+    if not silent.any():
         _, values, vectors = np.linalg.svd(weighted / norms, full_matrices=False)
         condition = float(values[0] / max(values[-1], 1e-300))
         worst = np.abs(vectors[-1])
-        entangled = ()
         if condition > CONDITION:
-            names = [n for n, free in zip(problem.law.names, problem.free, strict=True) if free]
             entangled = tuple(n for n, w in zip(names, worst, strict=True) if w > 0.2)
     columns = collinear(problem)
-    at_bound = _at_bound(problem, u)
     floor = _floor(problem, found)
     gradient = _gradient(problem, found, r, J)
     hopeless = "not_identified" if distinct_rows(problem) <= int(problem.free.sum()) else ""
@@ -114,12 +117,6 @@ def with_interval(
     if verdict.floor and lower[at] > _NOTHING * estimate[at]:
         return replace(verdict, floor="")
     return verdict
-
-
-def _paired(problem: Problem, norms: FloatArray) -> list[tuple[str, bool, float]]:
-    whole = np.full(len(problem.law.names), np.nan)
-    whole[problem.free] = norms
-    return list(zip(problem.law.names, map(bool, problem.free), map(float, whole), strict=True))
 
 
 def distinct_rows(problem: Problem, rows: npt.NDArray[np.bool_] | None = None) -> int:

@@ -63,6 +63,8 @@ class Law(ABC):
     """Where residuals are taken unless told: of ln y for losses, of y for accuracies."""
     offset: ClassVar[float] = 0.0
 
+    positive: ClassVar[bool] = False
+    """Whether y must be above 0 wherever residuals are taken."""
     floor_name: ClassVar[str] = ""
     """The parameter that is a floor of losses, if the law has one."""
 

@@ -20,6 +20,7 @@ class M4(Curve):
 
     name = "m4"
     floor_name = "e_inf"
+    positive = True
     formula = "(y - e_inf) / (e_0 - y)^a = b x^-c"
     source = "M4 of arXiv 2209.06640"
     use = "a learning curve or an error rate that starts at the level of a guess"
