@@ -406,3 +406,57 @@ def test_a_law_of_values_above_0_refuses_a_zero():
     y = np.where(X > 20, 0.8, 0.0)
     with pytest.raises(ConfigError, match="y is 0 in row 0: law m4 needs values above 0"):
         fit(rows(y), "y", law_named("m4", "x"), cluster="seed", residuals="raw")
+
+
+def _planted(noise: float = 0.01) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(3)
+    x = np.geomspace(1, 300, 60)
+    y = (1 + 3 * x**-0.5) * np.exp(noise * rng.standard_normal(60))
+    return {"x": x, "loss": y, "seed": np.arange(60) % 10 + 1000001.0}
+
+
+@pytest.mark.parametrize("objective", ["least_squares", "student_t", "scaled_huber"])
+def test_a_floor_that_stands_out_is_identified_under_every_objective(objective: str):
+    found = fit(
+        _planted(), "loss", "PowerFloor(x)", cluster="row", objective=objective, interval="none"
+    )
+    assert found.attrs["floor_not_identified"] == ""
+
+
+def test_labels_that_are_large_numbers_stay_apart_and_missing_ones_are_refused():
+    data = _planted()
+    assert fit(data, "loss", "PowerFloor(x)", cluster="seed", draws=2).attrs["n_clusters"] == 10
+    data["seed"][4] = np.nan
+    with pytest.raises(ConfigError, match="seed: no label in row 4"):
+        fit(data, "loss", "PowerFloor(x)", cluster="seed", draws=2)
+
+
+def test_information_does_not_hang_on_the_scale_of_weights():
+    data = {**_planted(), "w": np.full(60, 10.0)}
+    plain, heavy = (
+        fit(data, "loss", "PowerFloor(x)", cluster="row", objective="least_squares",
+            weights=weights, interval="none")
+        for weights in (None, "w")
+    )  # fmt: skip
+    assert heavy.attrs["aic"] == pytest.approx(plain.attrs["aic"])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"interval": "sandwich", "objective": "student_t"}, "student_t has none yet"),
+        ({"interval": "profile", "objective": "huber"}, "huber is no likelihood"),
+    ],
+)
+def test_intervals_that_an_objective_cannot_have_are_refused(settings: dict, message: str):
+    with pytest.raises(ConfigError, match=message):
+        fit(_planted(), "loss", "PowerFloor(x)", cluster="row", **settings)
+
+
+def test_one_cluster_has_no_sandwich_and_names_of_a_fit_are_no_columns():
+    data = {**_planted(), "one": np.zeros(60)}
+    found = fit(data, "loss", "PowerFloor(x)", cluster="one", interval="sandwich")
+    assert np.isnan(found.ci).all()
+    data["weights"] = data["x"]
+    with pytest.raises(ConfigError, match="a fit uses the name 'weights' itself"):
+        fit(data, "loss", "PowerFloor(weights)", cluster="row")

@@ -55,6 +55,8 @@ def contrast(
     known = [str(one) for one in made["param"].values]
     if wanted[0] not in known:
         raise ConfigError(f"contrast: no parameter {parameter!r}; there are {', '.join(known)}")
+    if settings.get("interval", "bootstrap") not in ("bootstrap", "wild"):
+        raise ConfigError("contrast: the interval of a difference needs draws: bootstrap or wild")
     at = [known.index(one) for one in wanted]
     estimates = made["coefficients"].values[at]
     drawn = usable(made)[:, at]

@@ -89,7 +89,17 @@ def near(name: str, known: Iterable[Any]) -> str:
 
 
 def _text(values: "pd.Series[Any]") -> npt.NDArray[np.str_]:
-    return np.array([f"{v:g}" if isinstance(v, float) else str(v) for v in values], dtype=str)
+    if values.isna().any():
+        at = int(np.flatnonzero(values.isna())[0])
+        raise ConfigError(f"{values.name}: no label in row {at}; drop such rows first, and say why")
+    return np.array([_label(value) for value in values], dtype=str)
+
+
+def _label(value: Any) -> str:
+    """Write a label so that different ones stay different; 3.0 is 3."""
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else repr(float(value))
+    return str(value)
 
 
 def _number(value: Any) -> bool:

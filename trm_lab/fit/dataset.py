@@ -47,7 +47,7 @@ def report(
     residual = problem.residual(found.u)[0] if found else np.full(len(problem.y), np.nan)
     has = bool(spread) and bool(np.isfinite(lower).any())
     n = len(rows.clusters)
-    few = interval in ("bootstrap", "wild") and n < FEW_CLUSTERS
+    few = interval in ("bootstrap", "wild", "sandwich") and n < FEW_CLUSTERS
     inner = law.law if isinstance(law, Grouped) else law
     attrs: dict[str, Any] = {
         "name": name,
@@ -171,9 +171,10 @@ def _information(problem: Problem, found: Found | None) -> dict[str, float]:
     name = problem.objective.name
     if found is None or name not in LIKELIHOODS:
         return {"loglik": np.nan, "aic": np.nan, "bic": np.nan}
-    n = float(problem.weights.sum())
+    n = len(problem.y)
     if name == "least_squares":
         loglik = -0.5 * n * (np.log(2 * np.pi * max(found.value, 1e-300) / n) + 1)
+        loglik += 0.5 * float(np.log(problem.weights).sum())
         k = len(found.u) + 1
     else:
         loglik, k = -found.value, len(found.u) + len(found.extras)

@@ -85,6 +85,8 @@ def suggest_runs(
         raise ConfigError("suggest_runs: give a fit of one group")
     if parameter not in law.names:
         raise ConfigError(f"suggest_runs: no parameter {parameter!r}{near(parameter, law.names)}")
+    if law.parameters[law.names.index(parameter)].fixed:
+        raise ConfigError(f"suggest_runs: {parameter} is held at a value")
     if candidates is None:
         seen = [np.unique(problem.X[name]) for name in law.columns_read]
         cells = np.array(list(itertools.product(*seen)))

@@ -10,7 +10,8 @@ from trm_lab.errors import ConfigError
 from trm_lab.fit import intervals
 from trm_lab.fit.data import Data, Labels
 from trm_lab.fit.dataset import report
-from trm_lab.fit.objectives import Space
+from trm_lab.fit.likelihood import EXTRAS
+from trm_lab.fit.objectives import LIKELIHOODS, Space
 from trm_lab.fit.problem import Problem
 from trm_lab.fit.rows import Rows, prepare
 from trm_lab.fit.search import MOST, Found, refit, search
@@ -63,6 +64,11 @@ def fit(
     )  # fmt: skip
     if interval not in intervals.KINDS:
         raise ConfigError(f"interval: {interval!r} is not one of {', '.join(intervals.KINDS)}")
+    name_of = rows.problem.objective.name
+    if interval == "sandwich" and name_of in EXTRAS:
+        raise ConfigError(f"interval sandwich: {name_of} has none yet; give bootstrap or wald")
+    if interval == "profile" and name_of not in (*LIKELIHOODS, "quasi_binomial"):
+        raise ConfigError(f"interval profile: {name_of} is no likelihood; give bootstrap or wald")
     if interval == "wild" and rows.problem.m is not None:
         raise ConfigError("interval wild: counts have no residuals to flip; give bootstrap or wald")
     if not 0 < level < 1:
@@ -116,6 +122,8 @@ def _spread(
         make = intervals.bootstrap if interval == "bootstrap" else intervals.wild
         return intervals.from_draws(make(problem, found.u, rows.member, n, draws, seed), level, n)
     if interval == "sandwich":
+        if n < 2:
+            return None
         covariance, df = intervals.sandwich(problem, found.u, rows.member, n, found.extras)
         return intervals.from_covariance(problem, found.u, covariance, df, level)
     if interval == "wald":

@@ -135,7 +135,9 @@ def curvature(problem: Problem, u: FloatArray, extras: FloatArray) -> tuple[Floa
         low = np.array([*lower, *np.full(len(extras), -60.0)])
         high = np.array([*upper, *np.full(len(extras), 60.0)])
         H = hessian(negative(problem), np.array([*u, *inner]), low, high)
-        return np.asarray(_inverse(H)[: len(u), : len(u)]), df
+        told = np.diag(H)[len(u) :] > 1e-3  # a flat extra, such as rho at 0, is known by its bound
+        keep = np.flatnonzero(np.concatenate([np.ones(len(u), dtype=bool), told]))
+        return np.asarray(_inverse(H[np.ix_(keep, keep)])[: len(u), : len(u)]), df
     if name == "quasi_binomial":
         gram = (J * w[:, None]).T @ J
         return np.asarray(max(_pearson(problem, u), 1.0) * _inverse(gram)), df

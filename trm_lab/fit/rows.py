@@ -16,6 +16,16 @@ from trm_lab.laws import GROUP, Grouped, Law
 from trm_lab.laws import law as law_named
 from trm_lab.laws.base import FloatArray
 
+RESERVED = frozenset(
+    {
+        "band", "bound", "ci", "cluster", "coefficients", "covariance", "curve", "draw", "draws",
+        "extra", "extras", "fitted", "free", "grid", "grid_x", "group", "meaning", "name_of_row",
+        "of", "param", "param_2", "residuals", "row", "start", "start_objective", "start_params",
+        "stderr", "weights", "y",
+    }
+)  # fmt: skip
+"""Names of a fit's Dataset, which no column of a law can have."""
+
 
 class ClusterWarning(UserWarning):
     """Rows are resampled singly though they share cells of the design."""
@@ -53,6 +63,9 @@ def prepare(
     """Check rows and give the problem they pose."""
     frame = table(data)
     law = law_named(law) if isinstance(law, str) else law
+    for one in law.columns_read:
+        if one in RESERVED:
+            raise ConfigError(f"law {law}: a fit uses the name {one!r} itself; rename the column")
     X = {one: numbers(frame, one, f"law {law}") for one in law.columns_read}
     y_name = y if isinstance(y, str) else f"{y[0]} / {y[1]}"
     chosen = _objective(law, y, objective, delta, residuals)

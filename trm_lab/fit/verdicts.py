@@ -190,7 +190,8 @@ def _floor(problem: Problem, found: Found) -> str:
             lost = value - found.value
         else:
             lost = (value / found.value - 1) * max(rows, 1) if found.value > 0 else np.inf
-        exact = value <= 1e-24 * max(len(problem.y), 1)
+        squares = problem.objective.name not in EXTRAS
+        exact = squares and value <= 1e-24 * max(len(problem.y), 1)
         if lost < _CHI2 or exact:
             return one
     return ""
