@@ -11,3 +11,15 @@ class ConfigError(ValueError):
 
 class RunBusyError(RuntimeError):
     """Another process holds the lock of this run folder."""
+
+
+class DiskFullError(OSError):
+    """There is no space for a file; what was there before is whole."""
+
+
+class Superseded(BaseException):
+    """Another process took the run over: this one must end and write nothing more.
+
+    No Exception, since what starts runs answers an Exception by writing a result, and the result
+    of a job that was started twice has one place.
+    """

@@ -4,14 +4,16 @@
     status.json     state, counters, accounting, environment; rewritten whole, also as a heartbeat
     metrics.jsonl   training and validation records, appended
     evaluation/     last.npz, best.npz: per-puzzle outcomes on the test puzzles
-    checkpoints/    last.pt, best.pt
+    checkpoints/    last.pt, previous.pt (the one before it), best.pt
     weights.safetensors
+    lease.json      who works on the run, and heartbeat, touched meanwhile; gone when it ends
 
 Torch-free: the driver and the collector read these files too.
 """
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +24,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from trm_lab.atomic import flush, write_text
+from trm_lab.atomic import append_text, flush, telling, write_bytes, write_text
 from trm_lab.config.recipe import Recipe
 from trm_lab.config.source import read_yaml
 from trm_lab.config.validate import validate
@@ -31,6 +33,8 @@ from trm_lab.errors import ConfigError, RunBusyError
 SCHEMA = 1
 """Version of status.json."""
 
+PROBE_SECONDS = 0.25
+"""How long a lock is waited for at least: others take it for a moment to see whether it is free."""
 
 NOT_IN_SWEEP = "not in this sweep"
 """What is said of a study's run that the last sweep's seeds leave out and that never began."""
@@ -73,15 +77,18 @@ class RunFolder:
         self.status_file = self.path / "status.json"
         self.metrics_file = self.path / "metrics.jsonl"
         self.checkpoint = self.path / "checkpoints" / "last.pt"
+        self.previous = self.path / "checkpoints" / "previous.pt"
         self.best = self.path / "checkpoints" / "best.pt"
+        self.lease = self.path / "lease.json"
+        self.heartbeat = self.path / "heartbeat"
         self.weights = self.path / "weights.safetensors"
 
     def evaluation(self, which: str) -> Path:
         """Path of the test outcomes of the last or the best weights."""
         return self.path / "evaluation" / f"{which}.npz"
 
-    def lock(self) -> FileLock:
-        """Take the folder for this process.
+    def lock(self, patience: float = 0.0) -> FileLock:
+        """Take the folder for this process, waiting up to `patience` seconds for another.
 
         Raises:
             RunBusyError: another process holds it.
@@ -89,22 +96,45 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / ".lock")
         try:
-            lock.acquire(timeout=0)
+            lock.acquire(timeout=max(patience, PROBE_SECONDS), poll_interval=0.02)
         except Timeout:
             raise RunBusyError(f"{self.path}: another process is running this run") from None
-        for left in self.path.rglob("*.tmp-*"):  # half-written by a process that was killed
-            left.unlink(missing_ok=True)
         return lock
 
     def busy(self) -> bool:
         """Say whether some process works in the folder."""
-        if not self.path.exists():
+        if not (self.path / ".lock").exists():
             return False
+        lock = FileLock(self.path / ".lock")
         try:
-            self.lock().release()
-        except RunBusyError:
+            lock.acquire(timeout=0)
+        except Timeout:
             return True
+        lock.release()
         return False
+
+    def pulse(self) -> int | None:
+        """Give the time of the last heartbeat (ns, of the file system); None between runs.
+
+        A process lives where this changes.  Clocks are not compared, so they may be wrong.
+        """
+        try:
+            descriptor = os.open(self.heartbeat, os.O_RDONLY)  # opened, so no cache answers
+        except FileNotFoundError:
+            return None
+        try:
+            return os.fstat(descriptor).st_mtime_ns
+        finally:
+            os.close(descriptor)
+
+    def revoke(self) -> None:
+        """Take the run from whoever works on it: that process ends before its next writing."""
+        self.lease.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Remove what a killed process left half-written.  Only for who holds the lock."""
+        for left in self.path.rglob("*.tmp-*"):
+            left.unlink(missing_ok=True)
 
     def claim(self, recipe: Recipe) -> None:
         """Write the recipe, or make sure that the one already here is the same.
@@ -131,7 +161,7 @@ class RunFolder:
         """Read status.json; None if there is none or it cannot be read."""
         try:
             status = json.loads(self.status_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         return status if isinstance(status, dict) and "state" in status else None
 
@@ -150,27 +180,73 @@ class RunFolder:
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Append one record to metrics.jsonl."""
-        with self.metrics_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(finite(record)) + "\n")
+        append_text(self.metrics_file, json.dumps(finite(record)) + "\n")
 
     def records(self) -> list[dict[str, Any]]:
-        """Read metrics.jsonl; a last line cut short by a kill is left out."""
-        try:
-            lines = self.metrics_file.read_text(encoding="utf-8").split("\n")
-        except FileNotFoundError:
-            return []
-        return [json.loads(line) for line in lines[:-1]]
+        """Read metrics.jsonl.
 
-    def rewind(self, update: int) -> None:
-        """Drop records later than `update`, which a resumed run will write again."""
-        if self.metrics_file.exists():
-            kept = [r for r in self.records() if r["update"] <= update]
-            write_text(self.metrics_file, "".join(json.dumps(r) + "\n" for r in kept))
+        A last line cut short by a kill and lines that are damaged are left out; `rewind` tells
+        which, and the collected results do.
+        """
+        return self.records_since(0)[0]
+
+    def records_since(self, offset: int) -> tuple[list[dict[str, Any]], int]:
+        """Read the records after an offset (bytes, 0 at first); also give the next offset.
+
+        A run that goes on from an earlier checkpoint writes its last records again, the same but
+        for times: where the offset is then no end of a line, all records come again.  Whoever
+        needs every one starts from 0 at each new attempt.
+        """
+        try:
+            with self.metrics_file.open("rb") as file:
+                if offset:
+                    file.seek(offset - 1)
+                    if file.read(1) != b"\n":
+                        offset = 0
+                file.seek(offset)
+                text = file.read()
+        except FileNotFoundError:
+            return [], 0
+        whole = text[: text.rfind(b"\n") + 1]
+        lines = map(_record, whole.split(b"\n"))
+        return [r for r in lines if r is not None], offset + len(whole)
+
+    def rewind(self, update: int, *, evaluated: bool = True) -> list[str]:
+        """Drop records later than `update`, which a resumed run will write again.
+
+        Without `evaluated` the evaluation of that update is one of them.  Damaged lines go too;
+        the answer tells of each.
+        """
+        if not self.metrics_file.exists():
+            return []
+        kept, remarks = [], []
+        lines = self.metrics_file.read_bytes().split(b"\n")
+        for number, line in enumerate(lines[:-1], start=1):
+            record = _record(line)
+            if record is None:
+                remarks.append(f"metrics.jsonl:{number}: damaged, left out")
+                continue
+            redone = record["update"] == update and record.get("kind") == "evaluation"
+            if record["update"] <= update and (evaluated or not redone):
+                kept.append(line + b"\n")
+        if len(kept) + 1 < len(lines) or lines[-1]:
+            write_bytes(self.metrics_file, b"".join(kept))
+        return remarks
 
     def flush_metrics(self) -> None:
         """Wait until the records are on disk."""
         if self.metrics_file.exists():
-            flush(self.metrics_file)
+            with telling(self.metrics_file):
+                flush(self.metrics_file)
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """Read one record; None if the line is damaged or empty."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("update"), int) else None
 
 
 def now() -> str:

@@ -261,7 +261,7 @@ def test_a_checkpoint_holds_all_of_a_session(break_off, tmp_path: Path) -> None:
     assert set(content) == {
         "recipe_id", "seed", "fingerprint", "params", "ema", "initial", "others", "table",
         "ema_table", "optimizer", "carry", "sums", "started", "since", "watched", "counters",
-        "best",
+        "best", "validated",
     }  # fmt: skip
     assert content["counters"]["update"] == 8
     # No graph of past updates hangs on to what is kept.

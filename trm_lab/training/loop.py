@@ -1,5 +1,6 @@
 """`train`: one recipe to one run folder, resumable at any moment."""
 
+import io
 import os
 import socket
 import time
@@ -10,28 +11,29 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
-from torch import Tensor
 
 from trm_lab.accounting import Account, account
-from trm_lab.atomic import replacing
+from trm_lab.atomic import write_bytes
 from trm_lab.config.execution import Execution
 from trm_lab.config.extension import sources
 from trm_lab.config.recipe import Recipe
-from trm_lab.core.evaluation import Outcomes
+from trm_lab.errors import Superseded
+from trm_lab.lease import Lease
 from trm_lab.runs import Labels, RunFolder, State, now
 from trm_lab.tasks.build import build
-from trm_lab.tasks.dataset import Puzzles, TaskData
+from trm_lab.tasks.dataset import TaskData
+from trm_lab.training.artifacts import packed_outcomes, packed_weights
 from trm_lab.training.environment import describe, prepare
 from trm_lab.training.evaluation import outcomes
+from trm_lab.training.heartbeat import HEARTBEAT_SECONDS, beating
+from trm_lab.training.recovery import finished, restored
 from trm_lab.training.session import Session
+from trm_lab.training.stop import Stop, Stopped
 from trm_lab.training.stream import Stream
 
 Progress = Callable[[dict[str, Any]], None]
 """Called with every record that is written."""
 
-HEARTBEAT_SECONDS = 5.0
-"""Least time between two writings of status.json while training."""
 SOLVER = ("residual", "iterations", "unconverged")
 """Fields of a record, and with backward_ before them, that tell of residuals and solves."""
 
@@ -48,36 +50,62 @@ def train(
     labels: Labels | None = None,
     cache: Path | None = None,
     progress: Progress | None = None,
+    stop: Stop | None = None,
+    job: Mapping[str, Any] | None = None,
+    patience: float = 0.0,
 ) -> State:
     """Train a recipe into a run folder; running again resumes, or does nothing when done.
 
     An interrupted and resumed run ends in the same bits as an uninterrupted one (same threads,
-    torch and precision).  A loss that is not a number ends the run with state diverged.
+    torch and precision).  A loss that is not a number ends the run with state diverged.  A stop
+    ends it with a checkpoint of the update it has reached and the state that was asked for.  `job`
+    goes into status.json as it is.  `patience` (seconds) is for a predecessor that may be dying.
 
     Raises:
         ConfigError: the folder holds another recipe, or the data cannot be had.
         RunBusyError: another process works in the folder.
+        DiskFullError: a file could not be written; the run goes on from its last checkpoint.
+        Superseded: another process took the run over; nothing more is written here.
     """
     folder = RunFolder(run_dir)
-    lock = folder.lock()
+    lock = folder.lock(patience)
     try:
         folder.claim(recipe)
         if folder.state().final:
             return folder.state()
-        run = _Run(recipe, folder, execution or Execution(), labels or Labels(), progress)
+        folder.sweep()
+        lease = Lease.take(folder.lease, job)
         try:
-            run.train(cache)
-        except Diverged as error:
-            return run.end(State.DIVERGED, error)
-        except Exception as error:
-            run.end(State.FAILED, error)
-            raise
-        except BaseException as error:  # an interrupt, or the executor's own signal
-            run.end(State.CANCELLED, error)
-            raise
-        return run.end(State.COMPLETED)
+            with beating(folder, lease):
+                run = _Run(
+                    recipe, folder, lease, execution or Execution(), labels or Labels(),
+                    progress, stop or Stop(), job,
+                )  # fmt: skip
+                return _through(run, cache)
+        finally:
+            lease.release()
     finally:
         lock.release()
+
+
+def _through(run: "_Run", cache: Path | None) -> State:
+    """Bring a run to an end and write which."""
+    try:
+        run.train(cache)
+    except Superseded:
+        raise
+    except Stopped as stopped:
+        return run.end(stopped.state, stopped)
+    except Diverged as error:
+        return run.end(State.DIVERGED, error)
+    except BaseException as error:  # not an Exception: an interrupt, or the executor's own signal
+        state = State.FAILED if isinstance(error, Exception) else State.CANCELLED
+        try:
+            run.end(state, error)
+        except OSError as again:  # as on a full disk: the first error is the one to be told
+            error.add_note(f"status.json still says {run.folder.state().value}: {again}")
+        raise
+    return run.end(State.COMPLETED)
 
 
 class _Run:
@@ -87,22 +115,31 @@ class _Run:
         self,
         recipe: Recipe,
         folder: RunFolder,
+        lease: Lease,
         execution: Execution,
         labels: Labels,
         progress: Progress | None,
+        stop: Stop,
+        job: Mapping[str, Any] | None,
     ) -> None:
-        self.recipe, self.folder, self.execution = recipe, folder, execution
-        self.labels, self.progress = labels, progress
+        self.recipe, self.folder, self.lease, self.execution = recipe, folder, lease, execution
+        self.labels, self.progress, self.stop = labels, progress, stop
         self.account: Account = account(recipe)
         self.session: Session | None = None
-        before = folder.status() or {}
+        before = folder.status()
+        self.remarks: list[str] = list((before or {}).get("remarks") or ())
+        if before is None and folder.status_file.exists():
+            self.remarks.append("status.json: damaged, written anew")
+        before = before or {}
+        attempt = before.get("attempt")
         self.fixed: dict[str, Any] = {
             **asdict(labels),
             "recipe_id": recipe.id,
             "seed": recipe.seed,
-            "attempt": int(before.get("attempt", 0)) + 1,
+            "attempt": 1 + (attempt if isinstance(attempt, int) else 0),
             "host": socket.gethostname(),
             "pid": os.getpid(),
+            "job": dict(job) if job is not None else None,
             "started_utc": before.get("started_utc") or now(),
             "updates": recipe.train.updates,
             "accounting": self.account._asdict(),
@@ -112,11 +149,14 @@ class _Run:
         self.solver: dict[str, Any] | None = before.get("solver")
         self.beat = 0.0
         self.saved = time.monotonic()
+        self.kept: tuple[int, int] | None = None
+        """Update and last validation of the newest checkpoint."""
 
     def train(self, cache: Path | None) -> None:
         device = prepare(self.execution)
         self.fixed["environment"] = describe(device) | {"own": sources(self.recipe)}
         self.status(State.RUNNING)
+        self.stop.check()
         data = build(self.recipe.task, cache)
         self.fixed["data"] = {
             "fingerprint": data.fingerprint,
@@ -124,52 +164,80 @@ class _Run:
             "validation": len(data.validation),
             "test": len(data.test),
         }
-        stream = Stream(data, self.recipe.train.batch, self.recipe.seed, device)
-        session = self.session = Session.fresh(
-            self.recipe, stream, device, self.execution.checkpointing
-        )
-        if self.folder.checkpoint.exists():
-            session.restore(self.folder.checkpoint, data.fingerprint)
-        self.folder.rewind(session.counters.update)
+
+        def fresh() -> Session:
+            stream = Stream(data, self.recipe.train.batch, self.recipe.seed, device)
+            return Session.fresh(self.recipe, stream, device, self.execution.checkpointing)
+
+        self.session, remarks = restored(fresh, self.folder, data.fingerprint)
+        session, self.remarks = self.session, self.remarks + remarks
+        update = session.counters.update
+        if self.folder.checkpoint.exists() or self.folder.previous.exists():
+            self.kept = (update, session.validated)
+        elif (ended := finished(self.folder, self.recipe)) is not None:
+            session.counters, session.best = ended
+            self.remarks.append("no checkpoint, but all results: taken as completed")
+            return
+        self.remarks += self.folder.rewind(update, evaluated=session.validated == update)
+        if session.validated == update and not self.recorded(update):
+            session.validated = 0  # its record was lost
         self.status(State.RUNNING)
-        while session.counters.update < self.recipe.train.updates:
-            self.stretch(session)
-            self.maybe_evaluate(session, data)
-        self.finish(session, data)
+        try:
+            while True:
+                self.maybe_evaluate(session, data)
+                if session.counters.update == self.recipe.train.updates:
+                    break
+                self.stretch(session)
+            self.finish(session, data)
+        except Stopped:
+            if self.kept != (session.counters.update, session.validated):
+                self.checkpoint(session)
+            raise
 
     def stretch(self, session: Session) -> None:
         """Train up to the next record."""
-        counters, every = session.counters, self.recipe.eval.every
-        wall, cpu = time.perf_counter(), time.process_time()
+        counters = session.counters
         while True:
+            self.stop.check()  # the one place between updates
+            if time.monotonic() - self.saved >= self.execution.checkpoint_seconds and (
+                self.kept != (counters.update, session.validated)
+            ):
+                self.checkpoint(session)
+            wall, cpu = time.perf_counter(), time.process_time()
             session.advance()
-            update = counters.update
-            if update % self.execution.log_every == 0 or self.evaluates(update, every):
+            complete = self.evaluates(counters.update) or (
+                counters.update % self.execution.log_every == 0
+            )
+            record = session.record() if complete else None
+            counters.seconds += time.perf_counter() - wall
+            counters.cpu_seconds += time.process_time() - cpu
+            if record is not None:
                 break
-        record = session.record()
         self.solver = {k: v for k, v in record.items() if k.removeprefix("backward_") in SOLVER}
-        counters.seconds += time.perf_counter() - wall
-        counters.cpu_seconds += time.process_time() - cpu
         self.write({"kind": "train", **record})
         if not np.isfinite(record["loss"]):
             raise Diverged(f"loss is {record['loss']} by update {counters.update}")
-        if time.monotonic() - self.saved >= self.execution.checkpoint_seconds and not (
-            self.evaluates(counters.update, every)
-        ):
-            self.checkpoint(session)
 
-    def evaluates(self, update: int, every: int) -> bool:
-        return update % every == 0 or update == self.recipe.train.updates
+    def evaluates(self, update: int) -> bool:
+        """Say whether the weights are evaluated after an update."""
+        return update > 0 and (
+            update % self.recipe.eval.every == 0 or update == self.recipe.train.updates
+        )
+
+    def recorded(self, update: int) -> bool:
+        """Say whether the evaluation of an update is in metrics.jsonl."""
+        records = reversed(self.folder.records())
+        return any(r["update"] == update and r.get("kind") == "evaluation" for r in records)
 
     def maybe_evaluate(self, session: Session, data: TaskData) -> None:
         update = session.counters.update
-        if not self.evaluates(update, self.recipe.eval.every):
+        if not self.evaluates(update) or session.validated == update:
             return
         if not all(bool(p.isfinite().all()) for p in session.weights.params.values()):
             raise Diverged(f"weights are not numbers after update {update}")
-        weights = session.evaluated
+        weights, setting = session.evaluated, self.recipe.eval
         found = outcomes(
-            self.recipe, session.core, weights, data.validation, self.recipe.eval.steps
+            self.recipe, session.core, weights, data.validation, setting.steps, self.stop.check
         )
         accuracy = [float(a) for a in found.puzzle_accuracy]
         self.write(
@@ -186,33 +254,47 @@ class _Run:
         )
         if session.best is None or accuracy[-1] > session.best["puzzle_accuracy"]:
             session.best = {"update": update, "puzzle_accuracy": accuracy[-1]}
-            with replacing(self.folder.best) as temporary:
-                torch.save({"params": weights.params, "table": weights.table}, temporary)
+            buffer = io.BytesIO()
+            torch.save({"params": weights.params, "table": weights.table}, buffer)
+            self.put(self.folder.best, buffer.getvalue())
+        session.validated = update
         self.checkpoint(session)
 
     def finish(self, session: Session, data: TaskData) -> None:
         """Evaluate on the test puzzles and write the weights."""
         recipe, setting, core = self.recipe, self.recipe.eval, session.core
         kind = "raw" if session.shadow is None else "ema"
-        last = outcomes(recipe, core, session.evaluated, data.test, setting.final_steps)
-        _store(self.folder.evaluation("last"), last, data.test, session.counters.update, kind)
+
+        def evaluate(which: str, weights: Any, update: int) -> None:
+            found = outcomes(recipe, core, weights, data.test, setting.final_steps, self.stop.check)
+            self.put(self.folder.evaluation(which), packed_outcomes(found, data.test, update, kind))
+
+        evaluate("last", session.evaluated, session.counters.update)
         if setting.best and session.best is not None:
             best, weights = int(session.best["update"]), session.evaluated
             if best != session.counters.update:
                 content = torch.load(self.folder.best, map_location=core.device, weights_only=True)
                 weights = replace(weights, **content)
-            found = outcomes(recipe, core, weights, data.test, setting.final_steps)
-            _store(self.folder.evaluation("best"), found, data.test, best, kind)
-        with replacing(self.folder.weights) as temporary:
-            save_file(_flat(session), temporary)
+            evaluate("best", weights, best)
+        self.put(self.folder.weights, packed_weights(session))
+        self.folder.previous.unlink(missing_ok=True)
+
+    def put(self, path: Path, content: bytes) -> None:
+        """Write a file of the run, if it is still ours."""
+        self.lease.check()
+        write_bytes(path, content)
 
     def checkpoint(self, session: Session) -> None:
+        self.lease.check()
         self.folder.flush_metrics()
-        session.save(self.folder.checkpoint, self.fixed["data"]["fingerprint"])
+        folder, fingerprint = self.folder, self.fixed["data"]["fingerprint"]
+        session.save(folder.checkpoint, fingerprint, folder.previous)
+        self.kept = (session.counters.update, session.validated)
         self.saved = time.monotonic()
 
     def write(self, record: Mapping[str, Any]) -> None:
         whole = {**record, **self.counters()}
+        self.lease.check()
         self.folder.append(whole)
         if time.monotonic() - self.beat >= HEARTBEAT_SECONDS:
             self.status(State.RUNNING)
@@ -223,8 +305,9 @@ class _Run:
         return asdict(self.session.counters) if self.session else {"update": 0, "flops": 0}
 
     def status(self, state: State, error: BaseException | None = None) -> None:
-        ended = state is not State.RUNNING
+        ended = state not in (State.RUNNING, State.WAITING)
         told = {"type": type(error).__name__, "message": str(error)} if error else None
+        self.lease.check()
         self.folder.write_status(
             {
                 "state": state.value,
@@ -234,6 +317,7 @@ class _Run:
                 "best": self.session.best if self.session else None,
                 "solver": self.solver or None,
                 "error": told,
+                "remarks": self.remarks,
             }
         )
         self.beat = time.monotonic()
@@ -241,35 +325,3 @@ class _Run:
     def end(self, state: State, error: BaseException | None = None) -> State:
         self.status(state, error)
         return state
-
-
-def _store(path: Path, found: Outcomes, puzzles: Puzzles, update: int, weights: str) -> None:
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(
-            file,
-            steps=found.steps,
-            solved=found.solved,
-            cell_accuracy=found.cell_accuracy,
-            halt_logit=found.halt_logit,
-            halting_step=found.halting_step,
-            unconverged=found.unconverged,
-            clues=puzzles.clues,
-            guesses=puzzles.guesses,
-            rating=puzzles.rating,
-            signature=puzzles.signature,
-            update=np.int64(update),
-            weights=np.str_(weights),
-        )
-
-
-def _flat(session: Session) -> dict[str, Tensor]:
-    """Name every weight for one safetensors file: raw/, ema/, initial/ and the tables."""
-    tensors = session.tensors()
-    latents = session.recipe.model.layout.latents
-    flat = {f"raw/{k}": v for k, v in tensors["params"].items()}
-    flat |= {f"ema/{k}": v for k, v in (tensors["ema"] or {}).items()}
-    if tensors["initial"]:  # a learned start is among the parameters, others have no vectors
-        flat |= {f"initial/{k}": v for k, v in zip(latents, tensors["initial"], strict=True)}
-    flat |= {f"others/{k}": v for k, v in zip(latents, tensors["others"], strict=False)}
-    flat |= {k: tensors[k] for k in ("table", "ema_table") if tensors[k] is not None}
-    return {k: v.contiguous() for k, v in flat.items()}

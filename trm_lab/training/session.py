@@ -4,6 +4,7 @@ A checkpoint holds all of it, so that a resumed run goes on bit for bit.  Random
 saving: they are keyed by the update counter (see `stream`).
 """
 
+import io
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from trm_lab.accounting import account, step_flops
-from trm_lab.atomic import replacing
+from trm_lab.atomic import write_bytes
 from trm_lab.config.recipe import Recipe
 from trm_lab.core.core import Core, Weights
 from trm_lab.core.initial import initial_weights
@@ -73,6 +74,8 @@ class Session:
     """Update and validation accuracy of the best evaluation so far."""
     since: int = 0
     """Update of the last record."""
+    validated: int = 0
+    """Update of the last evaluation on the validation puzzles; 0 before any."""
     watched: dict[str, Tensor] = field(default_factory=dict)
     """Sums since the last record of what only some recipes have: residuals and solves."""
 
@@ -170,8 +173,8 @@ class Session:
         for name, value in watch(outcome).items():
             self.watched[name] = self.watched.get(name, 0.0) + value.double()
 
-    def save(self, path: Path, fingerprint: str) -> None:
-        """Write a checkpoint, whole or not at all."""
+    def save(self, path: Path, fingerprint: str, keep: Path | None = None) -> None:
+        """Write a checkpoint, whole or not at all; with `keep` the one before goes there."""
         content = {
             "recipe_id": self.recipe.id,
             "seed": self.recipe.seed,
@@ -187,12 +190,15 @@ class Session:
             "sums": self.sums,
             "started": self.started,
             "since": self.since,
+            "validated": self.validated,
             "watched": dict(self.watched),
             "counters": asdict(self.counters),
             "best": self.best,
         }
-        with replacing(path) as temporary:
-            torch.save(content, temporary)
+        # In memory first: torch's own writer tells of a full disk in words that name no file.
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        write_bytes(path, buffer.getbuffer(), keep)
 
     def tensors(self) -> dict[str, Any]:
         """Give all weights: trained, averaged, initial states, puzzle tables."""
@@ -245,3 +251,5 @@ class Session:
         flops = content["counters"]["update"] * account(self.recipe).flops_per_update
         self.counters = Counters(**{"flops": flops, **content["counters"]})
         self.best = content["best"]
+        # Earlier releases wrote no checkpoint between an update and its evaluation.
+        self.validated = content.get("validated", self.counters.update)

@@ -1,0 +1,42 @@
+"""A sign of life that does not wait for the next record."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from trm_lab.lease import Lease
+from trm_lab.runs import RunFolder
+
+HEARTBEAT_SECONDS = 5.0
+"""Least time between two writings of status.json while training, and between two heartbeats."""
+
+
+@contextmanager
+def beating(folder: RunFolder, lease: Lease, seconds: float | None = None) -> Iterator[None]:
+    """Touch the folder's heartbeat all the while, also through data building and evaluation.
+
+    Whoever watches looks whether its time changes (`RunFolder.pulse`).  It tells that the process
+    lives, not that it gets on; how far it got is in status.json.  A file of its own, so that the
+    thread never writes what the main thread writes.
+    """
+    ended = threading.Event()
+    folder.heartbeat.touch()
+
+    def beat() -> None:
+        while not ended.wait(HEARTBEAT_SECONDS if seconds is None else seconds):
+            # A folder that cannot be reached for a while beats again when it can.
+            with suppress(OSError):
+                if not lease.held():
+                    return
+                os.utime(folder.heartbeat)
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        if lease.held():
+            folder.heartbeat.unlink(missing_ok=True)

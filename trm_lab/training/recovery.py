@@ -1,0 +1,97 @@
+"""Going on from what a folder holds, damaged files included."""
+
+import io
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+
+from trm_lab.config.recipe import Recipe
+from trm_lab.runs import RunFolder
+from trm_lab.training.session import Counters, Session
+
+STARTS_OVER = "the run starts over"
+
+
+def restored(
+    fresh: Callable[[], Session], folder: RunFolder, fingerprint: str
+) -> tuple[Session, list[str]]:
+    """Give the session of the newest whole checkpoint, or a fresh one; also remarks on damage.
+
+    A damaged checkpoint is removed: it must not take the place of the whole one before it.
+
+    Raises:
+        ConfigError: the checkpoint is of another recipe, seed or data set.
+    """
+    session, remarks = fresh(), []
+    for path in (folder.checkpoint, folder.previous):
+        if not path.exists():
+            continue
+        if not whole(path):
+            path.unlink()
+            remarks.append(f"{path.name}: damaged, removed")
+            continue
+        session.restore(path, fingerprint)
+        if session.best is None or not session.recipe.eval.best or whole(folder.best):
+            return session, remarks
+        # The best weights can be had again only by training up to them.
+        for spoilt in (folder.checkpoint, folder.previous):
+            spoilt.unlink(missing_ok=True)
+        return fresh(), [*remarks, f"best.pt: missing or damaged, {STARTS_OVER}"]
+    if remarks:
+        remarks.append(f"no whole checkpoint, {STARTS_OVER}")
+    return session, remarks
+
+
+def whole(path: Path) -> bool:
+    """Say whether a file of torch is there and undamaged, by its checksums.
+
+    Raises:
+        UnpicklingError: undamaged, but holds more than numbers.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return False
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if archive.testzip() is not None:
+                return False
+    except (zipfile.BadZipFile, RuntimeError, ValueError, EOFError, OSError):
+        return False
+    try:
+        torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except RuntimeError:  # what torch's own reader does not find or finds twice
+        return False
+    return True
+
+
+def finished(folder: RunFolder, recipe: Recipe) -> tuple[Counters, dict[str, float] | None] | None:
+    """Give counters and best evaluation of a run that has all its results; None if one is missing.
+
+    For a run whose checkpoints were removed and whose status was lost.
+    """
+    evaluations = ("last", "best") if recipe.eval.best else ("last",)
+    try:
+        with safe_open(folder.weights, framework="numpy"):
+            pass
+        for which in evaluations:
+            with np.load(folder.evaluation(which)) as archive:
+                found = {name: archive[name] for name in archive.files}
+            if which == "last" and int(found["update"]) != recipe.train.updates:
+                return None
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, SafetensorError):
+        return None
+    records = folder.records()
+    fields = Counters.__dataclass_fields__
+    newest = records[-1] if records else {}
+    counters = Counters(**{k: v for k, v in newest.items() if k in fields})
+    counters.update = recipe.train.updates
+    best = None
+    for r in (r for r in records if r.get("kind") == "evaluation"):
+        if best is None or r["puzzle_accuracy"][-1] > best["puzzle_accuracy"]:
+            best = {"update": r["update"], "puzzle_accuracy": r["puzzle_accuracy"][-1]}
+    return counters, best
