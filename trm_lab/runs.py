@@ -82,6 +82,8 @@ class RunFolder:
         self.lease = self.path / "lease.json"
         self.heartbeat = self.path / "heartbeat"
         self.weights = self.path / "weights.safetensors"
+        self.log = self.path / "worker.log"
+        self.cancel_file = self.path / "cancel"
 
     def evaluation(self, which: str) -> Path:
         """Path of the test outcomes of the last or the best weights."""
@@ -157,6 +159,18 @@ class RunFolder:
         """Read the recipe back."""
         return validate(Recipe, read_yaml(self.recipe_file))
 
+    def ask_to_cancel(self) -> None:
+        """Leave word for whoever works here, on any machine, that the run is to stop."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.cancel_file.touch()
+
+    def asked_to_cancel(self, *, clear: bool = False) -> bool:
+        """Say whether the run is to stop; `clear` takes the word back."""
+        asked = self.cancel_file.exists()
+        if asked and clear:
+            self.cancel_file.unlink(missing_ok=True)
+        return asked
+
     def status(self) -> dict[str, Any] | None:
         """Read status.json; None if there is none or it cannot be read."""
         try:
@@ -177,6 +191,16 @@ class RunFolder:
         """Replace status.json, stamped with the time."""
         stamped = {"schema": SCHEMA, **status, "updated_utc": now()}
         write_text(self.status_file, json.dumps(finite(stamped), indent=1) + "\n")
+
+    def mark(self, state: State, why: str, log: str = "") -> None:
+        """Write a state, and why, where nobody works; what is known besides stays.
+
+        `log` is the end of the log of a run that failed.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        kind = {"type": state.value.capitalize(), "message": why}
+        error = (kind | ({"log": log} if log else {})) if why else None
+        self.write_status({**(self.status() or {}), "state": state.value, "error": error})
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Append one record to metrics.jsonl."""

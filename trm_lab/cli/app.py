@@ -15,6 +15,7 @@ from trm_lab.cli import (
     listing,
     outcomes,
     parity,
+    steering,
     studies,
 )
 
@@ -93,9 +94,27 @@ def run(
     ] = None,
     set_: Set = None,
     runs: Runs = RUNS,
+    detach: Annotated[
+        bool, typer.Option("--detach/--wait", help="Drive it in the background.")
+    ] = False,
 ) -> None:
     """Start or resume a study; what is done is not done again."""
-    raise typer.Exit(studies.run(study, on, only, set_ or [], runs))
+    act = studies.detach if detach else studies.run
+    raise typer.Exit(act(study, on, only, set_ or [], runs))
+
+
+@app.command()
+def sync(
+    study: StudyFile,
+    on: On = None,
+    only: Annotated[
+        str | None, typer.Option("--only", help="One cell, by its variant or folder name.")
+    ] = None,
+    set_: Set = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Do one round of `run` and go, as from cron: hear what ended, send what there is room for."""
+    raise typer.Exit(studies.sync(study, on, only, set_ or [], runs))
 
 
 @app.command()
@@ -287,4 +306,6 @@ def verify(
     raise typer.Exit(parity.verify(files or [], json))
 
 
+for verb in (steering.watch, steering.logs, steering.cancel, steering.retry):
+    app.command()(verb)
 app.add_typer(data.app, name="data", help="Build and look at data sets.")

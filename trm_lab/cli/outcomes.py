@@ -1,47 +1,39 @@
 """The verbs that look at a study's runs and results: status, collect, fit, report."""
 
-import json as json_module
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trm_lab.cli import output
 from trm_lab.cli.fitting import fit_all
 from trm_lab.cli.planning import root_of
-from trm_lab.errors import ConfigError
-from trm_lab.paths import RESULTS, expect
-from trm_lab.runs import NOT_IN_SWEEP, RunFolder, State
+from trm_lab.runs import NOT_IN_SWEEP, State
+
+if TYPE_CHECKING:
+    from trm_lab.study.overview import Row
+
+BAD = (State.FAILED, State.LOST, State.CANCELLED, State.WAITING, State.RUNNING)
+"""States after a drive that make the exit code 1; a diverged run is a result."""
 
 
 def status(study: Path, on: Path | None, settings: list[str], runs: Path, json: bool) -> None:
     """Print the state of every run of the plan in the study's folder."""
+    from trm_lab.study.overview import overview
+
     root = root_of(study, on, settings, runs)
-    rows: list[dict[str, Any]] = []
-    for cell, seed, in_sweep in _planned(root):
-        folder = RunFolder(root / cell["cell"] / f"seed-{seed}")
-        told = folder.status() or {}
-        best, error = told.get("best") or {}, told.get("error") or {}
-        rows.append(
-            {
-                "cell": cell["variant"],
-                "seed": seed,
-                "state": _state(folder, told),
-                "update": told.get("update", 0),
-                "of": told.get("updates", cell["recipe"]["train"]["updates"]),
-                "best validation": best.get("puzzle_accuracy"),
-                "seconds": told.get("seconds"),
-                "attempt": told.get("attempt", 0),
-                "error": error.get("message", ""),
-                "in_sweep": in_sweep or folder.path.exists(),
-            }
-        )
+    rows = overview(root)
     if json:
-        output.as_json(rows)
+        output.as_json([_told(row) | {"in_sweep": row.in_sweep} for row in rows])
         return
-    counts = Counter(State(row["state"]) for row in rows if row["in_sweep"])
     output.table(str(root), [_shown(row) for row in rows])
-    left = sum(not row["in_sweep"] for row in rows)
-    output.say(counted(counts) + f"; {left} {NOT_IN_SWEEP}" * bool(left))
+    output.say(summary(rows))
+
+
+def summary(rows: "list[Row]") -> str:
+    """Count the runs of a study by their state."""
+    counts = Counter(row.state for row in rows if row.in_sweep)
+    left = sum(not row.in_sweep for row in rows)
+    return counted(counts) + f"; {left} {NOT_IN_SWEEP}" * bool(left)
 
 
 def collect(study: Path, on: Path | None, settings: list[str], runs: Path) -> None:
@@ -79,35 +71,31 @@ def conclude(root: Path) -> list[str]:
     return answer(tree)
 
 
-def _state(folder: RunFolder, told: dict[str, Any]) -> str:
-    """Give the recorded state; a run that nobody works on any more is lost, whatever it says."""
-    state = str(told.get("state", State.WAITING.value))
-    if state == State.RUNNING and not folder.busy():
-        return State.LOST.value
-    return state
+def _told(row: "Row") -> dict[str, Any]:
+    """Give what is known of a run."""
+    best = row.told.get("best") or {}
+    return {
+        "cell": row.variant,
+        "seed": row.seed,
+        "state": row.state.value,
+        "update": row.told.get("update", 0),
+        "of": row.of,
+        "best validation": best.get("puzzle_accuracy"),
+        "seconds": row.told.get("seconds"),
+        "attempt": row.told.get("attempt", 0),
+        "job": row.job,
+        "reason": row.reason,
+        "error": row.error,
+    }
 
 
-def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    """Give a row of the status as a reader wants it."""
-    state = row["state"] if row["in_sweep"] else NOT_IN_SWEEP
-    return {k: v for k, v in row.items() if k != "in_sweep"} | {"state": state}
-
-
-def _planned(root: Path) -> list[tuple[dict[str, Any], int, bool]]:
-    """List the study's cells and seeds, and whether the last sweep takes them."""
-    path = root / "plan.json"
-    try:
-        made = json_module.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        expect(root, RESULTS)
-        by_hand = any(root.glob("*/seed-*"))
-        what = f"; `trm-lab collect {root}` gathers runs made by hand" * by_hand
-        made_by = what or "; `trm-lab run STUDY` makes it"
-        raise ConfigError(f"{path}: no such file{made_by}") from None
-    except ValueError as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    taken = made.get("sweep_seeds") or made["seeds"]
-    return [(cell, seed, seed in taken) for cell in made["cells"] for seed in made["seeds"]]
+def _shown(row: "Row") -> dict[str, Any]:
+    """Give a row of the status as a reader wants it: what went wrong in one line."""
+    told = _told(row)
+    told["state"] = row.state.value if row.in_sweep else NOT_IN_SWEEP
+    why = told.pop("reason") or told.pop("error", "").split("\n")[0]
+    told.pop("error", None)
+    return told | {"why": why}
 
 
 def counted(counts: Counter[State]) -> str:

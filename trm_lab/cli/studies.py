@@ -4,16 +4,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trm_lab.cli import output
-from trm_lab.cli.outcomes import conclude, counted
+from trm_lab.cli.outcomes import BAD, conclude, counted
 from trm_lab.cli.planning import plan_of
 from trm_lab.errors import ConfigError
 from trm_lab.runs import State
 
 if TYPE_CHECKING:
     from trm_lab.study.plan import Plan
-
-BAD = (State.FAILED, State.LOST, State.CANCELLED, State.WAITING, State.RUNNING)
-"""States after a drive that make the exit code 1; a diverged run is a result."""
 
 
 def demo(out: Path, workers: int | None) -> int:
@@ -126,6 +123,44 @@ def run(study: Path, on: Path | None, only: str | None, settings: list[str], run
     return code
 
 
+def detach(study: Path, on: Path | None, only: str | None, settings: list[str], runs: Path) -> int:
+    """Drive a study in a process of its own, which outlives the terminal."""
+    import subprocess
+    import sys
+
+    from trm_lab.study.driver import driven, holder
+
+    made = plan_of(study, on, settings, runs)  # what is wrong with the files is said here
+    if driven(made.root):
+        raise ConfigError(f"{made.root}: {holder(made.root)} is already driving this study")
+    command = ["run", str(study), *(["--on", str(on)] if on else []), "--runs", str(runs)]
+    command += ["--only", only] if only else []
+    command += [word for setting in settings for word in ("--set", setting)]
+    made.root.mkdir(parents=True, exist_ok=True)
+    with (made.root / "driver.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "trm_lab.cli", *command],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+    output.say(f"process {process.pid} drives {made.root}; its words are in driver.log there")
+    output.say(f"`trm-lab watch {made.root}` follows, `trm-lab cancel {made.root}` stops it")
+    return 0
+
+
+def sync(study: Path, on: Path | None, only: str | None, settings: list[str], runs: Path) -> int:
+    """Do one round of driving: hear what ended, send what there is room for, and go."""
+    from trm_lab.results import collect as collect_results
+    from trm_lab.study.driver import drive
+
+    made = plan_of(study, on, settings, runs)
+    counts = drive(made, only, say=output.say, once=True)
+    collect_results(made.root)
+    output.say(f"{made.root}: {counted(counts)}")
+    going = counts[State.WAITING] + counts[State.RUNNING] + counts[State.LOST]
+    return int(not going and any(counts[state] for state in BAD))
+
+
 def train(
     recipe: Path,
     out: Path,
@@ -177,9 +212,11 @@ def _drive(made: "Plan", only: str | None) -> int:
     runs = select(made, only)
     try:
         with Live(made, runs) as live:
-            counts = drive(made, only, live.changed, live.tick)
+            counts = drive(made, only, live.changed, live.tick, say=output.say)
     except KeyboardInterrupt:
-        output.say("interrupted; the same command goes on from here")
+        queued = made.sweep.executor.kind == "slurm"
+        left = f"; jobs stay in the queue, `trm-lab cancel {made.root}` takes them out" * queued
+        output.say(f"interrupted; the same command goes on from here{left}")
         raise
     output.say(f"{made.root}: {counted(counts)}")
     return int(any(counts[state] for state in BAD))

@@ -1,8 +1,8 @@
 """How runs are executed.  None of it is part of a recipe or of its identity."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from trm_lab.config.base import BY_NAME, Setting
 
@@ -32,15 +32,79 @@ class InProcess(Setting):
     kind: Literal["in_process"] = "in_process"
 
 
-class Local(Setting):
+class Sending(Setting):
+    """What all ways to send runs away have in common."""
+
+    max_attempts: int = Field(default=3, ge=1)
+    """Times that a run is started from the same checkpoint.  A run that was lost, killed, preempted
+    or out of time goes on from its newest checkpoint; one that never gets further has failed."""
+    poll_seconds: float = Field(gt=0, le=3600)
+    """Time between two looks of the driver."""
+
+
+class Local(Sending):
     """Processes on this machine, through submitit."""
 
     kind: Literal["local"] = "local"
     workers: int | None = Field(default=None, ge=1)
-    """Runs at a time; one per core if null."""
+    """Runs at a time; if null, one per GPU on CUDA, else as many as the cores have threads for."""
+    poll_seconds: float = Field(default=0.5, gt=0, le=3600)
 
 
-Executor = Annotated[InProcess | Local, Field(discriminator="kind"), BY_NAME]
+class Slurm(Sending):
+    """Jobs of a SLURM cluster, through submitit.  Every field but `kind` may stand in a profile."""
+
+    kind: Literal["slurm"] = "slurm"
+    profile: str | None = None
+    """Name of a file in ~/.config/trm_lab/ or beside the sweep whose settings these overrule."""
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    """Node features, as sbatch's --constraint takes them."""
+    gpus: int = Field(default=0, ge=0)
+    """GPUs per node of a job."""
+    gpu_flag: Literal["gpus_per_node", "gres", "gpus", "none"] = "gpus_per_node"
+    """How the site wants GPUs asked for: --gpus-per-node=1, --gres=gpu:1, --gpus=1, or not at
+    all."""
+    cpus: int | None = Field(default=None, ge=1)
+    """CPUs per task; null takes the threads of a run times `pack`."""
+    memory_gb: float | None = Field(default=None, gt=0)
+    """Memory per node; null takes the site's default."""
+    timeout_min: int = Field(default=60, ge=1)
+    """Wall time of a job.  Runs that need longer go on from their checkpoint in a further job."""
+    signal_seconds: int = Field(default=90, ge=1)
+    """Notice before the wall time at which a run writes its checkpoint and leaves."""
+    setup: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Shell lines at the start of a job, such as `module load cuda`."""
+    nodes: int = Field(default=1, ge=1)
+    tasks_per_node: int = Field(default=1, ge=1)
+    """Processes of one run on each node; more than one in all trains data-parallel."""
+    pack: int = Field(default=1, ge=1)
+    """Runs per job, as so many processes at a time that share its GPUs and CPUs."""
+    max_array: int | None = Field(default=None, ge=1)
+    """Most jobs of one array; null asks the controller (MaxArraySize)."""
+    max_jobs: int = Field(default=500, ge=1)
+    """Most jobs in the queue at a time."""
+    use_srun: bool = False
+    """Start with srun; always so with several tasks."""
+    extra: dict[str, str | int | bool] = Field(default_factory=dict)
+    """Further sbatch options by name: {reservation: tuesday, exclude: node7}."""
+    poll_seconds: float = Field(default=15.0, gt=0, le=3600)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.pack > 1 and self.nodes * self.tasks_per_node > 1:
+            raise ValueError("pack and several tasks: a job holds many runs or many tasks of one")
+        if self.signal_seconds >= 60 * self.timeout_min:
+            raise ValueError(
+                f"signal_seconds {self.signal_seconds} must be less than timeout_min "
+                f"{self.timeout_min}, which is {60 * self.timeout_min} s"
+            )
+        return self
+
+
+Executor = Annotated[InProcess | Local | Slurm, Field(discriminator="kind"), BY_NAME]
 
 
 class Sweep(Setting):

@@ -1,8 +1,8 @@
 """The driver: brings the runs of a plan to an end.
 
 It owns the Optuna journal and is the only one to write it.  Run folders are the truth: a run that
-is complete there is not run again, one that was cut off goes on from its checkpoint, one that
-failed is tried again when the driver is started again.
+is complete there is not run again, and one that was cut off goes on from its checkpoint.  Killed at
+any moment, a driver started again finds its jobs and goes on.
 """
 
 import json
@@ -10,23 +10,27 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from filelock import FileLock, Timeout
 
 from trm_lab.atomic import write_text
 from trm_lab.errors import ConfigError
 from trm_lab.runs import State
+from trm_lab.study.agenda import Agenda, MatrixAgenda
+from trm_lab.study.attempts import attempted, in_vain
 from trm_lab.study.executors import Executor, Job, Orphan, build_executor, is_busy
 from trm_lab.study.journal import Journal
 from trm_lab.study.matrix import no_cell
 from trm_lab.study.plan import Plan, Run
+from trm_lab.study.values import evaluations
 from trm_lab.tasks.build import build
 
-POLL_SECONDS = 0.5
+CANCEL_SECONDS = 10.0
+"""Time that local workers get to write their checkpoints when the driver is interrupted."""
+TAIL_LINES = 20
 
 
 @dataclass(frozen=True)
@@ -40,30 +44,45 @@ class Event:
 
 Listener = Callable[[Event], None]
 Tick = Callable[[], None]
-"""Called at every poll."""
+"""Called at every look."""
+Say = Callable[[str], None]
+"""Takes a remark about the study as a whole."""
 
 
 def drive(
-    plan: Plan, only: str | None = None, listen: Listener | None = None, tick: Tick | None = None
+    plan: Plan,
+    only: str | None = None,
+    listen: Listener | None = None,
+    tick: Tick | None = None,
+    *,
+    say: Say | None = None,
+    once: bool = False,
 ) -> Counter[State]:
     """Run what is left of a plan and give the number of runs in each state.
 
-    `only` takes the cells whose variant or folder name it is.
+    `only` takes the cells whose variant or folder name it is.  `once` looks a single time, sends
+    what there is room for and leaves the jobs to themselves; failed and cancelled runs then stay
+    as they are.
 
     Raises:
-        ConfigError: another driver works on the study, `only` names nothing, data cannot be had.
-    """  # fmt: skip
+        ConfigError: another driver works on the study, `only` names nothing, data cannot be had,
+            or the jobs are refused.
+    """
     runs = select(plan, only)
     plan.root.mkdir(parents=True, exist_ok=True)
-    with _sole_driver(plan.root):
+    with sole_driver(plan.root):
         plan.write()
         for task in dict.fromkeys(run.recipe.task for run in runs):
             build(task)  # once, before many workers would each do it
-        driver = _Driver(plan, runs, listen or (lambda _: None), tick or (lambda: None))
+        driver = _Driver(plan, runs, listen or _quiet, tick or (lambda: None), say or _quiet)
+        driver.begin(again=not once)
         try:
-            driver.run()
+            driver.round()
+            while not once and driver.busy:
+                time.sleep(driver.executor.poll_seconds)
+                driver.round()
         except BaseException:
-            driver.cancel()
+            driver.leave()
             raise
     return Counter(run.folder.state() for run in runs)
 
@@ -83,106 +102,143 @@ def select(plan: Plan, only: str | None) -> list[Run]:
     return chosen
 
 
+def _quiet(_: object) -> None:
+    return None
+
+
+@dataclass
+class _Active:
+    """A run that was sent."""
+
+    run: Run
+    job: Job
+    read: int = 0
+    """Bytes of metrics.jsonl that were read."""
+    ends_as: State | None = None
+    """The state that it was told to end in: cancelled or pruned."""
+
+
 class _Driver:
-    def __init__(self, plan: Plan, runs: list[Run], listen: Listener, tick: Tick) -> None:
+    def __init__(self, plan: Plan, runs: list[Run], listen: Listener, tick: Tick, say: Say) -> None:
         self.plan, self.listen, self.tick = plan, listen, tick
-        self.runs = {run.key: run for run in runs}
+        self.runs = runs
+        study = plan.study.name
         self.executor: Executor = build_executor(
-            plan.sweep.executor, plan.sweep.execution, plan.root
+            plan.sweep.executor, plan.sweep.execution, plan.root, study
         )
-        self.journal = Journal(plan.root / "optuna.journal", plan.matrix.study.name)
-        self.active: dict[str, tuple[int, Job]] = {}
-        self.reported: dict[str, int] = {}
+        journal = Journal(plan.root / "optuna.journal", study, say)
+        self.agenda: Agenda = MatrixAgenda(plan, runs, journal)
+        self.ready: list[Run] = []
+        self.ended: list[Run] = []
+        """Runs that ended badly; a user may ask for them again meanwhile."""
+        self.active: dict[str, _Active] = {}
 
-    def run(self) -> None:
-        ready = self.reconcile()
-        while ready or self.active:
-            while ready and len(self.active) < self.executor.capacity:
-                self.start(*ready.pop(0))
-            for key in [key for key, (_, job) in self.active.items() if job.done()]:
-                self.close(key)
-            for key in self.active:
-                self.report(key)
-            self.tick()
-            if self.active:
-                time.sleep(POLL_SECONDS)
+    @property
+    def busy(self) -> bool:
+        return bool(self.ready or self.active)
 
-    def reconcile(self) -> list[tuple[Run, int]]:
-        """Bring the journal in line with the folders; give what is left, costly runs first.
+    def begin(self, again: bool) -> None:
+        """Find out what is left, and which of it is under way."""
+        left = self.agenda.begin(again)
+        for key, job in self.executor.adopt(left).items():
+            run = next(run for run in left if run.key == key)
+            self.active[key] = _Active(run, job)
+            self.listen(Event(run, State.RUNNING))
+        self.ready = [run for run in left if run.key not in self.active]
+        for run in self.ready:
+            run.folder.asked_to_cancel(clear=True)
 
-        Runs that a worker of an earlier driver still works on come before all others, because they
-        take a worker's place.
-        """
-        self.journal.enqueue(run for run in self.runs.values() if not run.folder.state().final)
-        numbers = self.journal.interrupted()
-        while (asked := self.journal.ask()) is not None:
-            key, number = asked
-            if key in self.runs:
-                numbers[key] = number
-            else:
-                self.journal.tell(number, None, "not in this plan")
-        known = self.journal.newest()
-        left = []
-        for key, run in self.runs.items():
-            if not run.folder.state().final:
-                left.append(run)
-            elif key in numbers:
-                self.report_to(run, numbers[key])
-                self.tell(run, numbers[key])
-            elif key not in known:
-                self.record(run)
-        costs = {cell: account.flops_per_update for cell, account in self.plan.accounts().items()}
-        left.sort(key=lambda r: (not is_busy(r), -costs[r.cell.name] * r.recipe.train.updates))
-        return [(run, numbers[run.key]) for run in left]
+    def round(self) -> None:
+        """Send what there is room for, and look at what was sent."""
+        self.fill()
+        self.executor.refresh()
+        for active in list(self.active.values()):
+            self.look(active)
+        self.drop_cancelled()
+        for run in [run for run in self.ended if run.folder.state() is State.WAITING]:
+            self.ended.remove(run)
+            self.agenda.reopen(run)
+            self.ready.append(run)
+        self.tick()
 
-    def start(self, run: Run, number: int) -> None:
-        job: Job = Orphan(run) if is_busy(run) else self.executor.submit(run)
-        self.active[run.key] = (number, job)
-        self.listen(Event(run, State.RUNNING))
-
-    def close(self, key: str) -> None:
-        number, job = self.active.pop(key)
-        run = self.runs[key]
-        if is_busy(run):  # our process has ended, but one of an earlier driver works on
-            self.active[key] = (number, Orphan(run))
+    def fill(self) -> None:
+        free = self.executor.capacity - len(self.active)
+        self.ready += self.agenda.more(free - len(self.ready))
+        if free <= 0 or not self.ready:
             return
-        self.report_to(run, number)
-        failure = job.failure()
-        if run.folder.state() in (State.WAITING, State.RUNNING):
-            # The process is gone and wrote no end: killed, out of memory, or never started.
-            status = run.folder.status() or {"updates": run.recipe.train.updates}
-            error = {"type": "Lost", "message": failure or "the process ended without a word"}
-            run.folder.path.mkdir(parents=True, exist_ok=True)
-            run.folder.write_status({**status, "state": State.LOST.value, "error": error})
-        self.tell(run, number)
-        status = run.folder.status() or {}
-        error = status.get("error") or {}
-        self.listen(Event(run, run.folder.state(), str(error.get("message") or failure)))
+        for key, job in self.executor.submit(self.ready[:free]).items():
+            run = next(run for run in self.ready if run.key == key)
+            self.ready.remove(run)
+            attempted(run.folder, job.id, job.log)
+            self.active[key] = _Active(run, job)
+            self.listen(Event(run, State.RUNNING))
 
-    def tell(self, run: Run, number: int) -> None:
-        state = run.folder.state()
-        self.journal.tell(number, self.value(run), state.value)
+    def look(self, active: _Active) -> None:
+        run = active.run
+        done = active.job.done()  # before the records are read: none is written after it
+        self.report(active)
+        if run.folder.asked_to_cancel():
+            self.stop(active, State.CANCELLED)
+        if not done:
+            return
+        if is_busy(run):  # our process has ended, but one of an earlier driver works on
+            active.job = Orphan(run)
+            return
+        del self.active[run.key]
+        self.close(active)
 
-    def record(self, run: Run) -> None:
-        state = run.folder.state()
-        self.journal.adopt(run, self.value(run), dict(_evaluations(run, self.plan)), state.value)
+    def report(self, active: _Active) -> None:
+        records, active.read = active.run.folder.records_since(active.read)
+        for update, value in evaluations(active.run, self.plan.study, records):
+            if self.agenda.report(active.run, update, value):
+                self.stop(active, State.PRUNED)
 
-    def value(self, run: Run) -> float | None:
-        completed = run.folder.state() is State.COMPLETED
-        return final_value(run, self.plan) if completed else None
+    def stop(self, active: _Active, state: State) -> None:
+        if active.ends_as is None:
+            active.ends_as = state
+            active.run.folder.ask_to_cancel()  # for a run that shares its job with others
+            active.job.cancel()
 
-    def report(self, key: str) -> None:
-        self.report_to(self.runs[key], self.active[key][0])
+    def close(self, active: _Active) -> None:
+        """Say what came of a run whose process is gone, and send it again if it can go on."""
+        run, job, state = active.run, active.job, active.run.folder.state()
+        wanted = active.ends_as or (State.CANCELLED if job.cancelled() else None)
+        if wanted is not None and not state.final:
+            why = "cancelled in the queue" if active.ends_as is None else f"{wanted.value} as asked"
+            run.folder.mark(wanted, why)
+        elif not (state.final or state in (State.FAILED, State.CANCELLED)):
+            # Killed, out of memory, out of time, preempted, or never started.
+            failure = job.failure() or "the process ended without a word"
+            told = (run.folder.status() or {}).get("error") or {}
+            why = str(told.get("message") or failure) if state is State.WAITING else failure
+            tries = in_vain(run.folder)
+            if tries < self.executor.max_attempts:
+                run.folder.mark(State.WAITING if state is State.WAITING else State.LOST, why)
+                self.ready.append(run)
+                self.listen(Event(run, State.LOST, f"{why}; goes on from its checkpoint"))
+                return
+            why = f"{why}; {tries} attempts came no further"
+            run.folder.mark(State.FAILED, why, tail(run, job))
+        run.folder.asked_to_cancel(clear=True)
+        self.agenda.close(run)
+        if not run.folder.state().final:
+            self.ended.append(run)
+        error = (run.folder.status() or {}).get("error") or {}
+        self.listen(Event(run, run.folder.state(), str(error.get("message") or "")))
 
-    def report_to(self, run: Run, number: int) -> None:
-        for update, value in _evaluations(run, self.plan):
-            if update > self.reported.get(run.key, 0):
-                self.journal.report(number, update, value)
-                self.reported[run.key] = update
+    def drop_cancelled(self) -> None:
+        """Let go of runs that were cancelled before they were sent."""
+        for run in [run for run in self.ready if run.folder.asked_to_cancel(clear=True)]:
+            self.ready.remove(run)
+            run.folder.mark(State.CANCELLED, "cancelled before it began")
+            self.agenda.close(run)
+            self.ended.append(run)
+            self.listen(Event(run, State.CANCELLED))
 
-    def cancel(self) -> None:
-        ours = [job for _, job in self.active.values() if not isinstance(job, Orphan)]
-        deadline = time.monotonic() + 10
+    def leave(self) -> None:
+        """Stop local workers; jobs of a cluster stay, and are found again."""
+        ours = [a.job for a in self.active.values() if a.job.id.startswith("local")]
+        deadline = time.monotonic() + CANCEL_SECONDS
         while ours and time.monotonic() < deadline:
             for job in ours:
                 job.cancel()  # again and again: a process that is still starting may not hear
@@ -190,29 +246,15 @@ class _Driver:
             ours = [job for job in ours if not job.done()]
 
 
-def _metric(run: Run, plan: Plan) -> tuple[str, int]:
-    """Name the study's metric and the supervision steps after which it is read."""
-    metric = plan.matrix.study.metric
-    return metric.name, metric.steps or run.recipe.supervision.N_sup
+def tail(run: Run, job: Job) -> str:
+    """Give the last lines of the run's log, or else of its job's."""
+    for path in (run.folder.log, Path(job.log)):
+        if path.is_file() and (text := path.read_text(encoding="utf-8", errors="replace").strip()):
+            return "\n".join(text.splitlines()[-TAIL_LINES:])
+    return ""
 
 
-def _evaluations(run: Run, plan: Plan) -> Iterator[tuple[int, float]]:
-    """Give update and the study's metric on the validation puzzles of every evaluation so far."""
-    name, wanted = _metric(run, plan)
-    for record in run.folder.records():
-        if record["kind"] == "evaluation":
-            yield record["update"], record[name][record["steps"].index(wanted)]
-
-
-def final_value(run: Run, plan: Plan) -> float:
-    """Read the study's metric of a completed run from its test outcomes."""
-    name, wanted = _metric(run, plan)
-    with np.load(run.folder.evaluation("last")) as found:
-        values = found["solved" if name == "puzzle_accuracy" else "cell_accuracy"]
-        return float(values[:, found["steps"].tolist().index(wanted)].mean())
-
-
-class _sole_driver:
+class sole_driver:
     """Holds the study's driver lock; the file names who holds it."""
 
     def __init__(self, root: Path) -> None:
@@ -223,13 +265,8 @@ class _sole_driver:
         try:
             self.lock.acquire(timeout=0)
         except Timeout:
-            try:
-                who = json.loads(self.holder.read_text())
-                name = f"process {who['pid']} on {who['host']}"
-            except (OSError, ValueError, KeyError):
-                name = "another process"
             raise ConfigError(
-                f"{self.holder.parent}: {name} is already driving this study"
+                f"{self.holder.parent}: {holder(self.holder.parent)} is already driving this study"
             ) from None
         write_text(
             self.holder, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n"
@@ -237,3 +274,23 @@ class _sole_driver:
 
     def __exit__(self, *_: object) -> None:
         self.lock.release()
+
+
+def holder(root: Path) -> str:
+    """Name the process that drives, or last drove, a study."""
+    try:
+        who = json.loads((root / ".driver.json").read_text())
+        return f"process {who['pid']} on {who['host']}"
+    except (OSError, ValueError, KeyError):
+        return "another process"
+
+
+def driven(root: Path) -> bool:
+    """Say whether a driver works on the study now."""
+    lock = FileLock(root / ".driver.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False

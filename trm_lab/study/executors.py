@@ -1,22 +1,31 @@
 """Where runs are sent.  The only module that knows submitit.
 
-A worker gets a folder, a recipe and execution settings; it writes its run folder and knows nothing
-of Optuna or of the study.
+submitit writes jobs and starts them; what became of them is decided by us, from run folders and the
+queue.  Its own word is not enough: without accounting it never notices a killed job, and it gives
+up on one that SLURM is about to run again.
 """
 
 import logging
 import os
 import signal
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import Any, Protocol
 
 import submitit
+from submitit.core.utils import FailedSubmissionError, JobPaths, UncompletedJobError
 
-from trm_lab.config.execution import Execution, InProcess, Local
+from trm_lab.config.execution import Execution, InProcess, Local, Slurm
 from trm_lab.config.execution import Executor as ExecutorSetting
+from trm_lab.errors import ConfigError
+from trm_lab.runs import State
 from trm_lab.study.plan import Run
+from trm_lab.study.slurm import outside
+from trm_lab.study.worker import Task, Work, work
 
 NO_LIMIT_MINUTES = 60 * 24 * 365
 """submitit's local executor kills after five minutes unless told otherwise."""
@@ -27,11 +36,21 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 class Job(Protocol):
     """A run under way."""
 
+    id: str
+    log: str
+    """Path of the job's own output; the run's is in its folder."""
+
     def done(self) -> bool:
-        """Say whether the process has ended, well or not."""
+        """Say whether the run's process has ended, well or not, and will not come back."""
+
+    def waits(self) -> str:
+        """Give why the job has not started yet; empty if it has."""
 
     def failure(self) -> str:
-        """Give why the process failed; empty if it did not."""
+        """Give why the process failed; empty if it did not, or nothing is known."""
+
+    def cancelled(self) -> bool:
+        """Say whether somebody took the job away for good."""
 
     def cancel(self) -> None:
         """Ask the process to stop."""
@@ -42,83 +61,88 @@ class Executor(Protocol):
 
     capacity: int
     """Runs at a time."""
+    max_attempts: int
+    poll_seconds: float
 
-    def submit(self, run: Run) -> Job:
-        """Start a run."""
+    def submit(self, runs: Sequence[Run]) -> dict[str, Job]:
+        """Send runs, all or the first of them; give the job of each by its key.
 
+        Raises:
+            ConfigError: they are refused as they are.
+        """
 
-def work(
-    folder: str, recipe: dict[str, Any], labels: dict[str, str], execution: dict[str, Any]
-) -> str:
-    """Run one recipe in this process; what a worker does."""
-    from trm_lab.config.recipe import Recipe
-    from trm_lab.config.source import Source
-    from trm_lab.config.validate import validate
-    from trm_lab.runs import Labels
-    from trm_lab.training import train
+    def adopt(self, runs: Sequence[Run]) -> dict[str, Job]:
+        """Find the jobs of an earlier driver that are not at their end, by the run's key."""
 
-    state = train(
-        validate(Recipe, Source(recipe, "the worker's recipe")),
-        folder,
-        execution=Execution.model_validate(execution),
-        labels=Labels(**labels),
-    )
-    return state.value
+    def refresh(self) -> None:
+        """Look at all jobs once; called before they are asked."""
 
 
-def work_locally(devices: str | None, *call: Any) -> str:
-    """Work until SIGTERM, with the driver's GPUs, all of which submitit's executor hides."""
-    signal.signal(signal.SIGTERM, _stop)
-    if devices is None:
-        os.environ.pop(VISIBLE, None)
-    else:
-        os.environ[VISIBLE] = devices
-    return work(*call)
-
-
-def _stop(*_: object) -> None:
-    """Stop the run once: a further signal must not disturb its last words."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
-def build_executor(setting: ExecutorSetting, execution: Execution, root: Path) -> Executor:
+def build_executor(
+    setting: ExecutorSetting, execution: Execution, root: Path, study: str
+) -> Executor:
     """Build the executor of a sweep; its logs go below the study's folder."""
+    logging.getLogger("submitit").setLevel(logging.ERROR)
     match setting:
         case InProcess():
             return _InProcess(execution)
         case Local():
             return _Local(setting, execution, root / "logs")
+        case Slurm():
+            from trm_lab.study.cluster import Cluster
+
+            return Cluster(setting, execution, root.resolve(), study)
 
 
-def _call(run: Run, execution: Execution) -> tuple[Any, ...]:
-    labels = vars(run.labels)
-    return str(run.folder.path.resolve()), run.recipe.as_dict(), labels, execution.model_dump()
+def task_of(run: Run, execution: Execution) -> Task:
+    """Give a run as plain data."""
+    folder = str(run.folder.path.resolve())
+    return Task(folder, run.recipe.as_dict(), asdict(run.labels), execution.model_dump(mode="json"))
 
 
 class _InProcess:
     capacity = 1
+    max_attempts = 1
+    poll_seconds = 0.0
 
     def __init__(self, execution: Execution) -> None:
         self.execution = execution
 
-    def submit(self, run: Run) -> Job:
+    def submit(self, runs: Sequence[Run]) -> dict[str, Job]:
+        return {run.key: self._run(run) for run in runs}
+
+    def _run(self, run: Run) -> Job:
         try:
-            work(*_call(run, self.execution))
+            work(task_of(run, self.execution))
         except Exception as error:  # a failed run is a row of the study; `train` recorded it
             return _Ended(f"{type(error).__name__}: {error}")
         return _Ended("")
 
+    def adopt(self, runs: Sequence[Run]) -> dict[str, Job]:
+        return _orphans(runs)
+
+    def refresh(self) -> None:
+        return None
+
 
 class _Ended:
+    id = "in_process"
+    log = ""
+
     def __init__(self, failure: str) -> None:
         self._failure = failure
 
     def done(self) -> bool:
         return True
 
+    def waits(self) -> str:
+        return ""
+
     def failure(self) -> str:
         return self._failure
+
+    def cancelled(self) -> bool:
+        return False
 
     def cancel(self) -> None:
         return None
@@ -127,28 +151,59 @@ class _Ended:
 class _Local:
     def __init__(self, setting: Local, execution: Execution, logs: Path) -> None:
         self.execution = execution
-        self.capacity = setting.workers or cores()
-        logging.getLogger("submitit").setLevel(logging.ERROR)
+        self.gpus = [] if execution.device == "cpu" else gpus()
+        self.capacity = setting.workers or len(self.gpus) or _side_by_side(execution)
+        self.max_attempts, self.poll_seconds = setting.max_attempts, setting.poll_seconds
         self.executor = submitit.LocalExecutor(folder=logs / "%j")
         self.executor.update_parameters(timeout_min=NO_LIMIT_MINUTES)
+        self.load: dict[str, str] = {}
+        """The GPU of every run that was sent."""
+        self.jobs: dict[str, _LocalJob] = {}
 
-    def submit(self, run: Run) -> Job:
+    def submit(self, runs: Sequence[Run]) -> dict[str, Job]:
+        return {run.key: self._start(run) for run in runs}
+
+    def _start(self, run: Run) -> Job:
+        devices = self._device(run)
         with _threads(self.execution.threads), _shielded():
-            devices = os.environ.get(VISIBLE)
-            call = _call(run, self.execution)
-            return _LocalJob(self.executor.submit(work_locally, devices, *call))
+            call = Work((task_of(run, self.execution),), "local", devices)
+            job = _LocalJob(self.executor.submit(call))
+        self.jobs[run.key] = job
+        return job
+
+    def _device(self, run: Run) -> str | None:
+        """Choose the GPU with the fewest runs; submitit's executor hides all of them."""
+        if not self.gpus:
+            return os.environ.get(VISIBLE)
+        at_work = [gpu for key, gpu in self.load.items() if not self.jobs[key].done()]
+        self.load[run.key] = chosen = min(self.gpus, key=at_work.count)
+        return chosen
+
+    def adopt(self, runs: Sequence[Run]) -> dict[str, Job]:
+        return _orphans(runs)
+
+    def refresh(self) -> None:
+        return None
 
 
 class _LocalJob:
     def __init__(self, job: Any) -> None:
         self.job = job
+        self.id = f"local {job.job_id}"
+        self.log = str(job.paths.stderr)
 
     def done(self) -> bool:
         return bool(self.job.done(force_check=True))
 
+    def waits(self) -> str:
+        return ""
+
     def failure(self) -> str:
         error = self.job.exception()
         return "" if error is None else str(error).strip().splitlines()[-1]
+
+    def cancelled(self) -> bool:
+        return False
 
     def cancel(self) -> None:
         # Not submitit's own way, which is SIGINT and a second later SIGKILL.  A local job's id is
@@ -158,21 +213,52 @@ class _LocalJob:
 
 
 class Orphan:
-    """A run that a worker of an earlier driver still works on: done when it lets go of its lock."""
+    """A run that a process of an earlier driver still works on: done when it lets go of it."""
+
+    log = ""
 
     def __init__(self, run: Run) -> None:
         self.run = run
+        self.id = "orphan"
 
     def done(self) -> bool:
         """Say whether the folder is free again."""
         return not is_busy(self.run)
 
+    def waits(self) -> str:
+        """It has started."""
+        return ""
+
     def failure(self) -> str:
         """Nothing is known of the process but what it wrote."""
         return ""
 
+    def cancelled(self) -> bool:
+        """Nothing is known of it."""
+        return False
+
     def cancel(self) -> None:
-        """Leave it: it is not ours."""
+        """Ask the process to stop, if it is one of this machine."""
+        stop_process(self.run)
+
+
+def stop_process(run: Run) -> bool:
+    """Send SIGTERM to the process that works on a run here; say whether there was one."""
+    import socket
+
+    status = run.folder.status() or {}
+    here = status.get("host") == socket.gethostname()
+    if not (here and status.get("state") == State.RUNNING and is_busy(run)):
+        return False
+    try:
+        os.kill(int(status["pid"]), signal.SIGTERM)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _orphans(runs: Sequence[Run]) -> dict[str, Job]:
+    return {run.key: Orphan(run) for run in runs if is_busy(run)}
 
 
 def is_busy(run: Run) -> bool:
@@ -180,11 +266,65 @@ def is_busy(run: Run) -> bool:
     return run.folder.busy()
 
 
+def sbatch(logs: Path, parameters: dict[str, Any], python: str, calls: Sequence[Work]) -> str:
+    """Submit calls as one job, or as one array; give the id.
+
+    Raises:
+        ConfigError: sbatch's own words.
+    """
+    with outside():  # a driver may itself be in a job, whose variables would shape ours
+        try:
+            executor = submitit.SlurmExecutor(folder=logs / "%j", python=python)
+            executor.update_parameters(**parameters)
+            jobs = executor.submit_array(calls)
+        except (UncompletedJobError, FailedSubmissionError, ValueError, RuntimeError) as error:
+            raise ConfigError(f"sbatch: {_last_words(str(error))}") from None
+    return str(jobs[0].job_id).split("_")[0]
+
+
+def script(logs: Path, parameters: dict[str, Any], python: str, count: int) -> str:
+    """Give the text that sbatch would get for `count` jobs."""
+    from submitit.slurm.slurm import _make_sbatch_string
+
+    command = f"{python} -u -m submitit.core._submit {quote(str(logs / '%j'))}"
+    several = {"map_count": count} if count > 1 else {}
+    return _make_sbatch_string(command=command, folder=logs / "%j", **(parameters | several))
+
+
+def _last_words(text: str) -> str:
+    """Give what sbatch said, without Python's frame around it."""
+    lines = [line for line in text.splitlines() if line.startswith("sbatch:")]
+    return " ".join(line.removeprefix("sbatch:").strip() for line in lines) or text.strip()
+
+
+def log_of(folder: Path, job: str) -> str:
+    """Give where submitit lets a job's standard error go."""
+    return str(JobPaths(folder, job, 0).stderr)
+
+
 def cores() -> int:
     """Count the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def gpus() -> list[str]:
+    """Name the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; torch-free."""
+    told = os.environ.get(VISIBLE)
+    if told is not None:
+        return [name.strip() for name in told.split(",") if name.strip() not in ("", "-1")]
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    lines = [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]
+    return [str(index) for index in range(len(lines))]
+
+
+def _side_by_side(execution: Execution) -> int:
+    """Count the runs that the cores have room for; torch takes all cores unless told."""
+    return max(1, cores() // (execution.threads or cores()))
 
 
 @contextmanager

@@ -5,7 +5,8 @@ it lacks are added from them.  A trial carries no parameters, as the matrix is e
 names its run in its attributes.
 """
 
-from collections.abc import Iterable
+import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import optuna
@@ -13,7 +14,8 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
-from trm_lab.atomic import write_text
+from trm_lab.atomic import replacing
+from trm_lab.runs import now
 from trm_lab.study.plan import Run
 
 RUN = "run"
@@ -23,17 +25,22 @@ RUN = "run"
 class Journal:
     """The Optuna study of one study folder."""
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path, name: str, say: Callable[[str], None]) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        _repair(path)
+        for remark in repair(path):
+            say(remark)
+        # Absolute: with a relative path Optuna's lock dangles (optuna 5.0).
+        storage = JournalStorage(JournalFileBackend(str(path.resolve())))
         self.study = optuna.create_study(
-            storage=JournalStorage(JournalFileBackend(str(path.resolve()))),
+            storage=storage,
             study_name=name,
             direction="maximize",
             sampler=optuna.samplers.RandomSampler(seed=0),
             pruner=optuna.pruners.NopPruner(),
             load_if_exists=True,
         )
+        self.seen: dict[int, set[int]] = {}
+        """Updates whose value is recorded, by the trial's number."""
 
     def newest(self) -> dict[str, FrozenTrial]:
         """Give the newest trial of every run, by the run's key."""
@@ -65,19 +72,24 @@ class Journal:
 
     def report(self, number: int, update: int, value: float) -> None:
         """Record an intermediate value once."""
-        trial_id = self.trials()[number]._trial_id
-        trial = optuna.Trial(self.study, trial_id)
-        if update not in self.trials()[number].intermediate_values:
+        trial = self._trial(number)
+        if number not in self.seen:
+            self.seen[number] = set(self.trials()[number].intermediate_values)
+        if update not in self.seen[number]:
             trial.report(value, update)
+            self.seen[number].add(update)
 
     def tell(self, number: int, value: float | None, reason: str = "") -> None:
         """Close a trial: complete with its value, or failed with a reason."""
-        trial_id = self.trials()[number]._trial_id
         if value is None:
-            optuna.Trial(self.study, trial_id).set_user_attr("reason", reason)
+            self._trial(number).set_user_attr("reason", reason)
             self.study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
         else:
             self.study.tell(number, value, skip_if_finished=True)
+
+    def _trial(self, number: int) -> optuna.Trial:
+        """Take up a trial again by its number; the private id is needed nowhere else."""
+        return optuna.Trial(self.study, self.trials()[number]._trial_id)
 
     def adopt(self, run: Run, value: float | None, seen: dict[int, float], reason: str) -> None:
         """Add a closed trial for a finished run that the journal does not know.
@@ -94,14 +106,52 @@ class Journal:
         )
 
 
-def _repair(path: Path) -> None:
-    """Mend what a killed driver left: its lock, for which Optuna waits half a minute, and a torn
-    last line, after which Optuna could not go on.
+def repair(path: Path) -> list[str]:
+    """Mend what a killed driver or a full disk left; say what was done.
+
+    Optuna waits half a minute for a dead driver's lock, and neither goes on after a torn line nor
+    says which line it is.  Bad lines are dropped and the file before is kept; a journal that cannot
+    be replayed even so is put aside, and the driver writes a new one from the run folders.
     """
     path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
-    text = path.read_bytes() if path.exists() else b""
-    if text and not text.endswith(b"\n"):
-        write_text(path, text[: text.rfind(b"\n") + 1].decode())
+    raw = path.read_bytes() if path.exists() else b""
+    if not raw:
+        return []
+    lines = raw.split(b"\n")
+    torn = lines.pop() != b""  # a whole file ends with a line's end
+    good = [line for line in lines if _whole(line)]
+    bad = len(lines) - len(good)
+    remarks: list[str] = []
+    if torn or bad:
+        kept = path.with_name(f"{path.name}.damaged-{now().replace(':', '')}")
+        kept.write_bytes(raw)
+        with replacing(path) as temporary:
+            temporary.write_bytes(b"".join(line + b"\n" for line in good))
+        what = " and ".join(
+            ["a last line cut short"] * torn + [f"{bad} unreadable lines"] * bool(bad)
+        )
+        remarks = [f"{path}: dropped {what}; the file as it was is {kept.name}"]
+    if bad and not _replays(path):
+        path.unlink()
+        remarks.append(f"{path}: could not be replayed and is written anew from the run folders")
+    return remarks
+
+
+def _whole(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _replays(path: Path) -> bool:
+    """Say whether Optuna can read the journal; a line lost in the middle may be one it needs."""
+    try:
+        storage = JournalStorage(JournalFileBackend(str(path.resolve())))
+        return all(storage.get_all_trials(study._study_id) is not None
+                   for study in storage.get_all_studies())  # fmt: skip
+    except Exception:  # whatever it trips over, the journal is of no use as it is
+        return False
 
 
 def _attributes(run: Run) -> dict[str, str | int]:

@@ -16,10 +16,11 @@ from trm_lab.config.changes import Change, arguments
 from trm_lab.config.execution import Execution, Sweep
 from trm_lab.config.recipe import Recipe
 from trm_lab.config.source import Source, read_yaml
-from trm_lab.config.study import FitSpec
+from trm_lab.config.study import FitSpec, Study
 from trm_lab.config.validate import validate
 from trm_lab.runs import Labels, RunFolder, State
 from trm_lab.study.matrix import Cell, Matrix, expand_study
+from trm_lab.study.profiles import with_profile
 
 DEFAULT_SWEEP = Sweep(name="laptop", execution=Execution(device="cpu", threads=1))
 """How a study runs when no sweep is named: one single-threaded process per core."""
@@ -50,6 +51,11 @@ class Plan:
     sweep_text: str
     settings: tuple[str, ...] = ()
     """`--set` arguments laid over every cell."""
+
+    @property
+    def study(self) -> Study:
+        """The study that is planned."""
+        return self.matrix.study
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -148,12 +154,12 @@ class SweepFile:
 
 
 def load_sweep(path: Path) -> SweepFile:
-    """Read sweeps/<plan>.yaml.
+    """Read sweeps/<plan>.yaml and the profile that it names.
 
     Raises:
         ConfigError: every error, at its place.
     """
-    source = read_yaml(path)
+    source = with_profile(read_yaml(path), path.parent)
     return SweepFile(validate(Sweep, source), source)
 
 

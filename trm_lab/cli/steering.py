@@ -1,0 +1,156 @@
+"""The verbs that follow and steer a study under way: watch, logs, cancel, retry."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trm_lab.cli import output
+from trm_lab.cli.outcomes import BAD, summary
+from trm_lab.cli.planning import root_of
+from trm_lab.errors import ConfigError
+from trm_lab.runs import State
+
+if TYPE_CHECKING:
+    from trm_lab.study.overview import Row
+
+Place = Annotated[Path, typer.Argument(help="A study file, or the folder of its results.")]
+On = Annotated[Path | None, typer.Option("--on", help="How it runs: sweeps/<plan>.yaml.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="A recipe setting for every cell.")]
+Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds the studies' results.")]
+Only = Annotated[
+    str | None, typer.Option("--only", help="One cell, by its variant or folder name.")
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="One seed.")]
+RUNS = Path("runs")
+
+OPEN = (State.WAITING, State.RUNNING, State.LOST)
+TAIL = 20
+
+
+def watch(
+    study: Place,
+    on: On = None,
+    set_: Set = None,
+    runs: Runs = RUNS,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 5.0,
+) -> None:
+    """Follow a study until nothing is left to do; exit code 1 if some runs ended badly."""
+    from rich.live import Live
+
+    root = root_of(study, on, set_ or [], runs)
+    with Live(console=output.console, auto_refresh=False, transient=True) as live:
+        said = ""
+        while True:
+            rows = _rows(root, None, None)
+            text = summary(rows)
+            going = [row for row in rows if row.in_sweep and row.state in OPEN]
+            if output.console.is_terminal:
+                live.update("\n".join([f"{root}: {text}", *_lines(going)]), refresh=True)
+            elif text != said:
+                output.say(f"{root}: {text}")
+            said = text
+            if not going:
+                break
+            time.sleep(every)
+    if output.console.is_terminal:
+        output.say(f"{root}: {said}")
+    raise typer.Exit(int(any(row.state in BAD for row in rows if row.in_sweep)))
+
+
+def logs(
+    study: Place,
+    only: Only = None,
+    seed: Seed = None,
+    on: On = None,
+    set_: Set = None,
+    runs: Runs = RUNS,
+    lines: Annotated[int, typer.Option("-n", "--lines", min=1, help="Last lines of each.")] = TAIL,
+) -> None:
+    """Print the end of the logs: of the runs asked for, else of all that ended badly."""
+    root = root_of(study, on, set_ or [], runs)
+    rows = _rows(root, only, seed)
+    if only is None and seed is None:
+        rows = [row for row in rows if row.state in BAD and row.state is not State.WAITING]
+        if not rows:
+            output.say(f"{root}: no run ended badly; --only CELL prints the log of any")
+    for row in rows:
+        output.say(f"==> {row.variant}, seed {row.seed}: {row.state.value} <==")
+        for path in _logs(row):
+            text = path.read_text(encoding="utf-8", errors="replace").rstrip()
+            output.say(f"{path}:\n" + "\n".join(text.splitlines()[-lines:]))
+
+
+def cancel(
+    study: Place,
+    only: Only = None,
+    seed: Seed = None,
+    on: On = None,
+    set_: Set = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Stop runs, each with a checkpoint: `run` or `retry` takes them up again."""
+    from trm_lab.study.driver import driven
+    from trm_lab.study.steering import cancel as cancel_rows
+
+    root = root_of(study, on, set_ or [], runs)
+    rows = [row for row in _rows(root, only, seed) if row.state in OPEN and row.in_sweep]
+    at_work = driven(root)
+    cancel_rows(root, rows, driven=at_work)
+    by = "the driver takes them out" * at_work or "no driver is at work"
+    output.say(f"{root}: {output.several(len(rows), 'run')} cancelled; {by}")
+
+
+def retry(
+    study: Place,
+    only: Only = None,
+    seed: Seed = None,
+    on: On = None,
+    set_: Set = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Let runs that failed or were cancelled go on, from their checkpoints."""
+    from trm_lab.study.driver import driven
+    from trm_lab.study.steering import retry as retry_rows
+
+    root = root_of(study, on, set_ or [], runs)
+    rows = _rows(root, only, seed)
+    again = [row for row in rows if row.state in (State.FAILED, State.CANCELLED, State.LOST)]
+    if only is not None and seed is not None and not again:
+        raise ConfigError(f"{rows[0].folder.path}: is {rows[0].state.value}; nothing to retry")
+    retry_rows(again)
+    next_ = "the driver sends them" if driven(root) else "`trm-lab run` or `sync` sends them"
+    output.say(f"{root}: {output.several(len(again), 'run')} to go on; {next_}")
+
+
+def _rows(root: Path, only: str | None, seed: int | None) -> "list[Row]":
+    from trm_lab.study.overview import chosen, overview
+
+    return chosen(overview(root), only, seed)
+
+
+def _lines(rows: "list[Row]") -> Iterator[str]:
+    """Describe runs that are under way, and the first that wait."""
+    running = [row for row in rows if row.state is State.RUNNING]
+    waiting = [row for row in rows if row.state is not State.RUNNING]
+    for row in running[:TAIL]:
+        share = row.told.get("update", 0) / row.of
+        bar = "#" * round(20 * share) + "." * (20 - round(20 * share))
+        yield f"{bar} {share:4.0%}  {row.variant}, seed {row.seed}"
+    for row in waiting[:5]:
+        yield f"{row.state.value:>20}       {row.variant}, seed {row.seed}  {row.reason}"
+    if len(rows) > len(running[:TAIL]) + len(waiting[:5]):
+        yield f"... {len(rows)} in all"
+
+
+def _logs(row: "Row") -> Iterator[Path]:
+    """Give the run's own log, or else its jobs' output."""
+    from trm_lab.study.attempts import attempts
+
+    told = [Path(str(line.get("log", ""))) for line in attempts(row.folder)]
+    for path in (row.folder.log, *told[-1:]):
+        if path.is_file() and path.stat().st_size:
+            yield path
+            return

@@ -1,0 +1,106 @@
+"""What a driver has before it: the runs of a matrix, in the journal and in their folders."""
+
+from typing import Protocol
+
+from trm_lab.runs import State
+from trm_lab.study.attempts import forgive
+from trm_lab.study.journal import Journal
+from trm_lab.study.plan import Plan, Run
+from trm_lab.study.values import evaluations, final_value
+
+
+class Agenda(Protocol):
+    """Says what to run next, and hears what came of it.  Only the driver calls it."""
+
+    def begin(self, again: bool) -> list[Run]:
+        """Give the runs to go on with, in order; `again` takes failed and cancelled ones too."""
+
+    def more(self, free: int) -> list[Run]:
+        """Give up to `free` further runs, now that there is room."""
+
+    def reopen(self, run: Run) -> None:
+        """Hear that a closed run is wanted again."""
+
+    def report(self, run: Run, update: int, value: float) -> bool:
+        """Hear of an evaluation; say whether the run is to be pruned."""
+
+    def close(self, run: Run) -> None:
+        """Hear that a run is at its end, or will not be tried again."""
+
+
+class MatrixAgenda:
+    """Every cell and seed of a plan, costly runs first."""
+
+    def __init__(self, plan: Plan, runs: list[Run], journal: Journal) -> None:
+        self.plan, self.journal = plan, journal
+        self.runs = {run.key: run for run in runs}
+        self.numbers: dict[str, int] = {}
+        """The open trial of every run."""
+
+    def begin(self, again: bool) -> list[Run]:
+        """Bring the journal in line with the folders; give what is left."""
+        left = [run for run in self.runs.values() if goes_on(run, again)]
+        if again:
+            for run in left:
+                if run.folder.state() in (State.FAILED, State.CANCELLED, State.LOST):
+                    forgive(run.folder)
+        self.journal.enqueue(left)
+        self.numbers = self.journal.interrupted()
+        self._take()
+        known = self.journal.newest()
+        going = {run.key for run in left}
+        for key, run in self.runs.items():
+            if key in going:
+                continue
+            if key in self.numbers:
+                for update, value in evaluations(run, self.plan.study, run.folder.records()):
+                    self.report(run, update, value)
+                self.close(run)
+            elif key not in known and run.folder.state().final:
+                self._adopt(run)
+        costs = {cell: account.flops_per_update for cell, account in self.plan.accounts().items()}
+        return sorted(left, key=lambda r: -costs[r.cell.name] * r.recipe.train.updates)
+
+    def more(self, free: int) -> list[Run]:
+        """Give nothing: all runs are known from the beginning."""
+        del free
+        return []
+
+    def reopen(self, run: Run) -> None:
+        """Open a new trial for a run."""
+        self.journal.enqueue([run])
+        self._take()
+
+    def _take(self) -> None:
+        """Take all waiting trials."""
+        while (asked := self.journal.ask()) is not None:
+            key, number = asked
+            if key in self.runs:
+                self.numbers[key] = number
+            else:
+                self.journal.tell(number, None, "not in this plan")
+
+    def report(self, run: Run, update: int, value: float) -> bool:
+        """Record an evaluation; a cell of a matrix is never pruned."""
+        self.journal.report(self.numbers[run.key], update, value)
+        return False
+
+    def close(self, run: Run) -> None:
+        """Close the run's trial with its value, or as failed with the state as the reason."""
+        state = run.folder.state()
+        value = final_value(run, self.plan.study) if state is State.COMPLETED else None
+        self.journal.tell(self.numbers.pop(run.key), value, state.value)
+
+    def _adopt(self, run: Run) -> None:
+        state = run.folder.state()
+        value = final_value(run, self.plan.study) if state is State.COMPLETED else None
+        seen = dict(evaluations(run, self.plan.study, run.folder.records()))
+        self.journal.adopt(run, value, seen, state.value)
+
+
+def goes_on(run: Run, again: bool) -> bool:
+    """Say whether a run is not at its end, and may be sent without being asked for again."""
+    state = run.folder.state()
+    if state.final:
+        return False
+    return again or state not in (State.FAILED, State.CANCELLED)

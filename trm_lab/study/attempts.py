@@ -1,0 +1,124 @@
+"""What was sent where: batches of a study, and attempts at a run.
+
+A batch is written before its jobs are submitted and completed with their id afterwards, so that a
+driver that was killed in between finds them again by the batch's name.  An attempt is a line in the
+run folder.  An attempt is in vain if the next one starts from the same checkpoint; only those in
+vain are counted, so that a run of many short jobs never runs out of attempts.
+"""
+
+import json
+import secrets
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from trm_lab.atomic import write_text
+from trm_lab.runs import RunFolder, now
+
+FOLDER = "jobs"
+"""Folder of the batches below the study's."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Jobs that were submitted together."""
+
+    name: str
+    """The jobs' name in the queue; no two batches share one."""
+    tasks: tuple[tuple[str, ...], ...]
+    """Keys of the runs of each job."""
+    id: str | None = None
+    """What the queue calls them; null until they are submitted."""
+    utc: str = ""
+
+    def jobs(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Give the id of each job and its runs; of an array 12 they are 12_0, 12_1, ..."""
+        for index, keys in enumerate(self.tasks):
+            yield (f"{self.id}_{index}" if len(self.tasks) > 1 else str(self.id)), keys
+
+    def write(self, root: Path) -> None:
+        """Write the batch's file."""
+        write_text(root / FOLDER / f"{self.name}.json", json.dumps(asdict(self)) + "\n")
+
+    def submitted(self, id: str) -> "Batch":
+        """Give the batch with its id."""
+        return replace(self, id=id)
+
+
+def new_batch(study: str, tasks: list[list[str]]) -> Batch:
+    """Name a batch."""
+    return Batch(f"trm-{study}-{secrets.token_hex(4)}", tuple(map(tuple, tasks)), utc=now())
+
+
+def batches(root: Path) -> list[Batch]:
+    """Read the batches of a study, oldest first; what cannot be read was never submitted."""
+    found = []
+    for path in (root / FOLDER).glob("*.json"):
+        try:
+            told = json.loads(path.read_text(encoding="utf-8"))
+            tasks = tuple(tuple(keys) for keys in told["tasks"])
+            found.append(Batch(told["name"], tasks, told["id"], told["utc"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return sorted(found, key=lambda batch: (batch.utc, batch.name))
+
+
+def newest_jobs(root: Path) -> dict[str, str]:
+    """Give the id of the newest job of every run, by the run's key."""
+    return {
+        key: job
+        for batch in batches(root)
+        if batch.id is not None
+        for job, keys in batch.jobs()
+        for key in keys
+    }
+
+
+def attempted(folder: RunFolder, job: str, log: str) -> None:
+    """Note that a run was sent as a job; `log` is the path of the job's own output."""
+    _append(folder, {"job": job, "log": log, "from": _progress(folder), "utc": now()})
+
+
+def forgive(folder: RunFolder) -> None:
+    """Start to count anew, because a user asks for the run again."""
+    if (folder.path / "attempts.jsonl").exists():
+        _append(folder, {"forgiven": True, "utc": now()})
+
+
+def in_vain(folder: RunFolder) -> int:
+    """Count the last attempts that started from where the run still is."""
+    here, count = _progress(folder), 0
+    for line in reversed(attempts(folder)):
+        if line.get("forgiven") or line.get("from") != here:
+            break
+        count += 1
+    return count
+
+
+def attempts(folder: RunFolder) -> list[dict[str, Any]]:
+    """Read the attempts at a run, oldest first."""
+    try:
+        text = (folder.path / "attempts.jsonl").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    found = []
+    for line in text.splitlines():
+        try:
+            told = json.loads(line)
+        except ValueError:  # cut short by a kill
+            continue
+        if isinstance(told, dict):
+            found.append(told)
+    return found
+
+
+def _progress(folder: RunFolder) -> int:
+    """Give the update of the newest checkpoint."""
+    return int((folder.status() or {}).get("checkpointed") or 0)
+
+
+def _append(folder: RunFolder, line: dict[str, Any]) -> None:
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with (folder.path / "attempts.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")

@@ -1,0 +1,135 @@
+"""Where every run of a study stands: from the run folders and, for jobs, from the queue.
+
+No driver is needed to look, and no Optuna.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from trm_lab.errors import ConfigError
+from trm_lab.paths import RESULTS, expect
+from trm_lab.runs import RunFolder, State
+from trm_lab.study import slurm
+from trm_lab.study.attempts import newest_jobs
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run of a study, as it stands."""
+
+    variant: str
+    cell: str
+    """Name of the cell's folder."""
+    seed: int
+    folder: RunFolder
+    state: State
+    told: dict[str, Any]
+    """What status.json says."""
+    of: int
+    """Updates of the whole run."""
+    in_sweep: bool
+    """Whether the last sweep takes the seed, or the run exists."""
+    job: str = ""
+    reason: str = ""
+    """Why the job waits, in the queue's words."""
+
+    @property
+    def key(self) -> str:
+        """The run's name in the study."""
+        return f"{self.cell}/seed-{self.seed}"
+
+    @property
+    def error(self) -> str:
+        """Why the run ended, if it ended badly."""
+        return str((self.told.get("error") or {}).get("message") or "")
+
+
+def overview(root: Path) -> list[Row]:
+    """Look at every run of a study's folder, as plan.json lists them.
+
+    Raises:
+        ConfigError: no plan, or one that cannot be read.
+    """
+    made, found = _plan(root), []
+    jobs = newest_jobs(root)
+    taken = made.get("sweep_seeds") or made["seeds"]
+    for cell in made["cells"]:
+        for seed in made["seeds"]:
+            folder = RunFolder(root / cell["cell"] / f"seed-{seed}")
+            told = folder.status() or {}
+            updates = told.get("updates") or cell["recipe"]["train"]["updates"]
+            in_sweep = seed in taken or folder.path.exists()
+            state = _recorded(told)
+            found.append(
+                Row(cell["variant"], cell["cell"], seed, folder, state, told, updates, in_sweep)
+            )
+    asked = {row.key: jobs[row.key] for row in found if row.key in jobs and _open(row.state)}
+    said, silence = _said(asked)
+    return [_with_job(row, asked.get(row.key, ""), said, silence) for row in found]
+
+
+def _with_job(row: Row, job: str, said: dict[str, str], silence: str) -> Row:
+    """Join what the folder and the queue say."""
+    state, reason = row.state, said.get(job, silence if job else "")
+    if state in (State.RUNNING, State.LOST) and not row.folder.busy():
+        # Nobody works on it; a job that waits for its next turn will.
+        state = State.WAITING if job in said else State.LOST
+    return replace(row, state=state, job=job, reason=reason)
+
+
+def _said(asked: dict[str, str]) -> tuple[dict[str, str], str]:
+    if not asked:
+        return {}, ""
+    try:
+        return slurm.reasons(asked.values()), ""
+    except slurm.SilentError as error:
+        return {}, f"SLURM does not answer: {error}"
+
+
+def _open(state: State) -> bool:
+    return state in (State.WAITING, State.RUNNING, State.LOST)
+
+
+def _recorded(told: dict[str, Any]) -> State:
+    try:
+        return State(told.get("state", State.WAITING))
+    except ValueError:
+        return State.LOST
+
+
+def _plan(root: Path) -> dict[str, Any]:
+    path = root / "plan.json"
+    try:
+        made = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        expect(root, RESULTS)
+        by_hand = any(root.glob("*/seed-*"))
+        what = f"; `trm-lab collect {root}` gathers runs made by hand" * by_hand
+        made_by = what or "; `trm-lab run STUDY` makes it"
+        raise ConfigError(f"{path}: no such file{made_by}") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    return dict(made)
+
+
+def chosen(rows: list[Row], only: str | None, seed: int | None) -> list[Row]:
+    """Take the rows of one cell, by its variant or folder name, and of one seed.
+
+    Raises:
+        ConfigError: none is left.
+    """
+    from trm_lab.config.validate import suggest
+
+    if only is not None:
+        names = {row.variant for row in rows} | {row.cell for row in rows}
+        rows = [row for row in rows if only in (row.variant, row.cell)]
+        if not rows:
+            raise ConfigError(f"--only {only}: no such cell" + suggest(only, sorted(names)))
+    if seed is not None:
+        seeds = sorted({row.seed for row in rows})
+        rows = [row for row in rows if row.seed == seed]
+        if not rows:
+            raise ConfigError(f"--seed {seed}: no such seed; there are {seeds}")
+    return rows

@@ -1,0 +1,141 @@
+"""What SLURM's own commands say: the queue, the accounts, the limits.  Nothing of submitit.
+
+Accounting may be off, and the controller may not answer for a while; both are told apart from a job
+that is gone.  With `squeue -t all` finished jobs stay visible for the site's MinJobAge.
+"""
+
+import os
+import pwd
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+COMMAND_SECONDS = 30
+"""Time limit of a command; a controller that is down lets clients wait for 9 s and more."""
+
+LIVE = frozenset({
+    "PENDING", "RUNNING", "SUSPENDED", "COMPLETING", "CONFIGURING", "REQUEUED", "REQUEUE_FED",
+    "REQUEUE_HOLD", "RESIZING", "RESV_DEL_HOLD", "SIGNALING", "SPECIAL_EXIT", "STAGE_OUT",
+    "STOPPED",
+})  # fmt: skip
+"""States of a job that runs or may run again by itself."""
+OWN = ("SLURM_", "SLURMD_", "SRUN_", "SBATCH_", "SALLOC_", "SUBMITIT_")
+"""Variables of the job that we may be in ourselves, which must not shape the jobs that we send."""
+
+
+@dataclass(frozen=True)
+class Queued:
+    """A job as the queue shows it."""
+
+    id: str
+    state: str
+    reason: str
+    """Why it waits, in SLURM's word: Priority, Resources, QOSMaxJobsPerUserLimit."""
+    nodes: str
+    name: str
+
+    @property
+    def live(self) -> bool:
+        """Whether it runs, waits, or is about to be put back."""
+        return self.state in LIVE
+
+    @property
+    def pending(self) -> bool:
+        """Whether it waits for its turn."""
+        return self.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT")
+
+
+class SilentError(RuntimeError):
+    """The controller, or the command, did not answer: nothing is known of the jobs."""
+
+
+def queue() -> dict[str, Queued]:
+    """Give all jobs of this user that the controller remembers, by id (arrays as 12_3).
+
+    Raises:
+        SilentError: no answer.
+    """
+    user = pwd.getpwuid(os.getuid()).pw_name
+    text = _ask("squeue", "-h", "-r", "-t", "all", "-u", user, "-o", "%i|%T|%r|%N|%j")
+    found = {}
+    for line in text.splitlines():
+        parts = line.split("|", 4)
+        if len(parts) == 5:
+            found[parts[0]] = Queued(*parts)
+    return found
+
+
+def accounted(ids: Iterable[str]) -> dict[str, str]:
+    """Give the last state of jobs from the accounts; nothing where there are none."""
+    wanted = sorted(ids)
+    if not wanted:
+        return {}
+    try:
+        text = _ask("sacct", "-X", "-n", "-P", "-j", ",".join(wanted), "-o", "JobID,State")
+    except SilentError:
+        return {}
+    pairs = (line.split("|", 1) for line in text.splitlines() if "|" in line)
+    # "CANCELLED by 1000" is said of a cancelled job.
+    return {job: state.split()[0] for job, state in pairs if state.split()}
+
+
+def array_limit() -> int | None:
+    """Give the most jobs of one array on this cluster, None if it is not told."""
+    try:
+        found = re.search(r"MaxArraySize\s*=\s*(\d+)", _ask("scontrol", "show", "config"))
+    except SilentError:
+        return None
+    # The size bounds the index, which starts at 0.
+    return max(1, int(found[1]) - 1) if found else None
+
+
+def cancel(ids: Iterable[str]) -> None:
+    """Take jobs out of the queue, running or not; those already gone are let be.
+
+    Raises:
+        SilentError: no answer.
+    """
+    wanted = sorted(ids)
+    if wanted:
+        _ask("scancel", "--quiet", *wanted)
+
+
+def reasons(jobs: Iterable[str]) -> dict[str, str]:
+    """Give what the queue says of jobs in it, by id: nothing of a running one, else why it waits.
+
+    Raises:
+        SilentError: no answer.
+    """
+    seen = queue()
+    told = {id: seen[id] for id in jobs if id in seen and seen[id].live}
+    return {id: f"{q.state.lower()}: {q.reason}" if q.pending else "" for id, q in told.items()}
+
+
+def available() -> bool:
+    """Say whether this machine can submit."""
+    return shutil.which("sbatch") is not None and shutil.which("squeue") is not None
+
+
+@contextmanager
+def outside() -> Iterator[None]:
+    """Forget for a while the job that we are in; where SLURM is configured stays known."""
+    hidden = {k: v for k, v in os.environ.items() if k.startswith(OWN) and k != "SLURM_CONF"}
+    for name in hidden:
+        del os.environ[name]
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+def _ask(*command: str) -> str:
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_SECONDS)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SilentError(f"{command[0]}: {error}") from None
+    if told.returncode != 0:
+        raise SilentError(f"{command[0]}: {told.stderr.strip() or told.returncode}")
+    return told.stdout

@@ -1,0 +1,217 @@
+"""What a job does: it works on its runs.  It knows nothing of Optuna or of the study.
+
+A worker gets plain data: a folder, a recipe, labels and execution settings.  Signals only ask it to
+stop; what it needs to go on later is on disk all along, since a node that fails, a process out of
+memory and a preemption without notice send no signal at all.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from trm_lab.runs import State
+
+LOG = "worker.log"
+"""File in the run folder that takes what the worker prints."""
+PATIENCE = 30.0
+"""Seconds to wait for a predecessor that is still dying; a requeued job may overtake itself."""
+REQUEUE_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run, as plain data."""
+
+    folder: str
+    recipe: dict[str, Any]
+    labels: dict[str, str]
+    execution: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Work:
+    """The callable that a job holds: its runs, one in this process or several in as many."""
+
+    tasks: tuple[Task, ...]
+    executor: str
+    """local or slurm."""
+    devices: str | None = None
+    """CUDA_VISIBLE_DEVICES of the runs, where the executor would hide them; None leaves it."""
+
+    def __call__(self) -> list[str]:
+        """Work, and give the state in which each run ended."""
+        if self.devices is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = self.devices
+        job = _job(self.executor)
+        if len(self.tasks) > 1:
+            return _side_by_side(self.tasks, self.executor)
+        with _logged(Path(self.tasks[0].folder) / LOG):
+            return [_heeding_signals(self.tasks[0], self.executor, job)]
+
+    def checkpoint(self, *_: Any) -> None:
+        """Never called: the signals that submitit would answer so are answered by the run.
+
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError("the run answers signals itself")
+
+
+def work(task: Task, **how: Any) -> State:
+    """Run one recipe in this process."""
+    from trm_lab.config.execution import Execution
+    from trm_lab.config.recipe import Recipe
+    from trm_lab.config.source import Source
+    from trm_lab.config.validate import validate
+    from trm_lab.runs import Labels
+    from trm_lab.training import train
+
+    return train(
+        validate(Recipe, Source(task.recipe, "the worker's recipe")),
+        task.folder,
+        execution=Execution.model_validate(task.execution),
+        labels=Labels(**task.labels),
+        **how,
+    )
+
+
+def _heeding_signals(task: Task, executor: str, job: Mapping[str, Any]) -> str:
+    """Work until the end or a signal, and put the job back into the queue if there is notice."""
+    from trm_lab.training.stop import Stop
+
+    stop = Stop()
+    noticed: list[int] = []
+
+    def notice(number: int, _: object) -> None:
+        """Ask the run to stop; once, so that a further signal does not disturb its last words."""
+        if not noticed:
+            noticed.append(number)
+            # A local job is terminated by its driver only, a SLURM job by whoever wants its place.
+            ended = executor == "local" and number == signal.SIGTERM
+            state = State.CANCELLED if ended else State.WAITING
+            stop.request(state, f"told to leave by {signal.Signals(number).name}")
+
+    for number in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, notice)
+    state = work(task, stop=stop, job=job, patience=PATIENCE)
+    if state is State.WAITING and executor == "slurm" and noticed == [signal.SIGUSR2]:
+        _requeue(str(job["id"]))
+    return state.value
+
+
+def _requeue(job: str) -> None:
+    """Put our own job back.
+
+    The end of the job that this brings about must not hit scontrol itself, which inherits that
+    SIGTERM is ignored.  If the site refuses, the driver sends the run again.
+    """
+    if int(os.environ.get("SLURM_PROCID", "0")) > 0:
+        return
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    command = ["scontrol", "requeue", job]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=REQUEUE_SECONDS)
+        words = told.stderr.strip() if told.returncode else "requeued"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        words = str(error)
+    print(f"job {job}: {words}", flush=True)
+
+
+def _side_by_side(tasks: Sequence[Task], executor: str) -> list[str]:
+    """Run each task in a process of its own and pass signals on."""
+    children = []
+    for task in tasks:
+        Path(task.folder).mkdir(parents=True, exist_ok=True)
+        with (Path(task.folder) / LOG).open("ab") as log:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "trm_lab.study.worker", executor],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        assert child.stdin is not None
+        child.stdin.write(json.dumps(asdict(task)).encode())
+        child.stdin.close()
+        children.append(child)
+    noticed: list[int] = []
+
+    def forward(number: int, _: object) -> None:
+        noticed.append(number)
+        for child in children:
+            if child.poll() is None:
+                child.send_signal(number)
+
+    for number in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, forward)
+    codes = [child.wait() for child in children]
+    if noticed and noticed[0] == signal.SIGUSR2 and executor == "slurm":
+        _requeue(str(_job(executor)["id"]))
+    if any(codes):
+        raise RuntimeError(f"of {len(codes)} runs {sum(map(bool, codes))} ended badly: {codes}")
+    return ["ended"] * len(codes)
+
+
+def _job(executor: str) -> dict[str, Any]:
+    """Say which job this process is."""
+    variable = os.environ.get
+    if executor != "slurm":
+        return {"executor": executor, "id": variable("SUBMITIT_LOCAL_JOB_ID", "")}
+    job = variable("SLURM_JOB_ID", "")
+    if array := variable("SLURM_ARRAY_JOB_ID"):
+        job = f"{array}_{variable('SLURM_ARRAY_TASK_ID')}"
+    return {
+        "executor": executor,
+        "id": job,
+        "restart": int(variable("SLURM_RESTART_COUNT", "0")),
+        "node": variable("SLURMD_NODENAME", ""),
+    }
+
+
+@contextmanager
+def _logged(path: Path) -> Iterator[None]:
+    """Let this process and its children write into the run's log."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        try:
+            yield
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()  # submitit prints it too, but into a log that nobody looks for
+            raise
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+    finally:
+        for number, before in enumerate(kept, start=1):
+            os.dup2(before, number)
+            os.close(before)
+        os.close(log)
+
+
+def _child() -> None:
+    """Work on the task on standard input: one of several in a job."""
+    executor = sys.argv[1]
+    job = _job(executor)
+    # The parent puts the job back; a child only stops.
+    packed = {**job, "packed": True}
+    task = Task(**json.load(sys.stdin))
+    _heeding_signals(task, "packed" if executor == "slurm" else executor, packed)
+
+
+if __name__ == "__main__":
+    _child()
