@@ -36,9 +36,10 @@ from trm_lab.config.execution import Local
 from trm_lab.config.study import Metric
 from trm_lab.errors import ConfigError
 from trm_lab.runs import State
-from trm_lab.study.driver import Event, drive, final_value, select
+from trm_lab.study.driver import Event, drive, select
 from trm_lab.study.journal import Journal
 from trm_lab.study.plan import Plan, Run
+from trm_lab.study.values import final_value
 from trm_lab.training import train
 
 EXPLODES = (
@@ -109,8 +110,8 @@ def test_the_value_is_the_studys_metric_after_its_steps(finished: Plan, name: st
     for run in plan.runs():
         with np.load(run.folder.evaluation("last")) as outcomes:
             array = outcomes["solved" if name == "puzzle_accuracy" else name]
-            assert final_value(run, plan) == array[:, steps - 1].mean()
-    assert len({final_value(run, plan) for run in plan.runs()}) > (name == "cell_accuracy")
+            assert final_value(run, plan.study) == array[:, steps - 1].mean()
+    assert len({final_value(run, plan.study) for run in plan.runs()}) > (name == "cell_accuracy")
 
 
 def test_the_journal_follows_the_studys_metric_while_training_and_at_the_end(tmp_path: Path):
@@ -196,11 +197,11 @@ def test_a_run_whose_process_is_gone_resumes_from_its_checkpoint(finished: Plan)
 
 @contextmanager
 def broken(path: Path) -> Iterator[None]:
-    """Put a checkpoint in place that cannot be read."""
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"no checkpoint")
+    """Put a file where the folder of checkpoints has to be."""
+    path.parent.parent.mkdir(parents=True)
+    path.parent.write_bytes(b"in the way")
     yield
-    path.unlink()
+    path.parent.unlink()
 
 
 def test_a_failing_run_is_recorded_and_the_others_go_on(tmp_path: Path):
@@ -210,7 +211,7 @@ def test_a_failing_run_is_recorded_and_the_others_go_on(tmp_path: Path):
         assert drive(plan, listen=events) == Counter({State.COMPLETED: 3, State.FAILED: 1})
         assert states(plan.root) == dict.fromkeys(ORDER, "completed") | {bad.key: "failed"}
         error = statuses(plan.root)[bad.key]["error"]
-        assert error["type"] == "UnpicklingError"
+        assert error["type"] == "FileExistsError"
         assert events.told[:2] == [(bad.key, "running"), (bad.key, "failed")]
         assert events.details[1] == error["message"] != ""
         told = {t.user_attrs["run"]: t for t in trials(plan.root)}
@@ -388,7 +389,7 @@ def test_the_journal_lock_of_a_killed_driver_does_not_stop_the_next_one(finished
 def test_a_trial_that_was_queued_is_closed_if_its_run_is_done_meanwhile(tmp_path: Path):
     plan = planned(tmp_path)
     plan.root.mkdir()
-    journal = Journal(plan.root / "optuna.journal", "tiny")
+    journal = Journal(plan.root / "optuna.journal", "tiny", print)
     journal.enqueue(plan.runs())  # and killed before anything was taken from the queue
     run = runs_by_key(plan)[ORDER[3]]
     train(run.recipe, run.folder.path, execution=EXECUTION, labels=run.labels)
@@ -403,7 +404,7 @@ def test_a_trial_that_was_queued_is_closed_if_its_run_is_done_meanwhile(tmp_path
 def test_a_queued_trial_of_a_run_that_is_planned_no_more_is_closed(tmp_path: Path):
     plan = planned(tmp_path)
     plan.root.mkdir()
-    Journal(plan.root / "optuna.journal", "tiny").enqueue(plan.runs())
+    Journal(plan.root / "optuna.journal", "tiny", print).enqueue(plan.runs())
     fewer = planned(tmp_path, sweep=HERE.model_copy(update={"seeds": 1}))
     assert drive(fewer) == Counter({State.COMPLETED: 2})
     told = {t.user_attrs["run"]: (t.state, t.user_attrs.get("reason")) for t in trials(plan.root)}
@@ -457,11 +458,20 @@ def test_an_interrupt_does_not_wait_for_the_run_of_another_process(tmp_path: Pat
     assert states(plan.root) == {last.key: "completed"}
 
 
-def test_as_many_workers_as_cores_unless_told():
-    from trm_lab.study.executors import build_executor
+def test_as_many_workers_as_the_cores_have_room_for_unless_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from trm_lab.study import executors
 
-    def capacity(workers: int | None) -> int:
-        return build_executor(Local(workers=workers), EXECUTION, Path("unused")).capacity
+    def capacity(workers: int | None, **execution: Any) -> int:
+        setting = EXECUTION.model_copy(update=execution)
+        return executors.build_executor(Local(workers=workers), setting, tmp_path, "x").capacity
 
-    assert capacity(None) == len(os.sched_getaffinity(0))
+    monkeypatch.setattr(executors, "cores", lambda: 12)
+    assert [capacity(None, threads=n) for n in (1, 4, 5, None)] == [12, 3, 2, 1]
     assert capacity(3) == 3
+    # One run per GPU where runs may take one: many processes on one GPU are asked for by number.
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-7")
+    assert [capacity(None, device=d) for d in ("cpu", "cuda", "auto")] == [12, 2, 2]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert capacity(None, device="auto") == 12

@@ -33,8 +33,9 @@ from tests.study.tiny import (
 from trm_lab.config.execution import Sweep
 from trm_lab.runs import State
 from trm_lab.study.driver import Event, drive
-from trm_lab.study.executors import work_locally
+from trm_lab.study.executors import task_of
 from trm_lab.study.plan import Plan
+from trm_lab.study.worker import Work
 
 ALL, HALF = (f"about {n} s of one core, 0 s of it evaluation" for n in (10, 5))
 """The estimate of two runs, and of one."""
@@ -289,15 +290,15 @@ def test_a_run_that_fails_in_a_worker_makes_the_exit_code_1(tmp_path: Path, star
 
 def test_a_worker_sees_the_gpus_of_the_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     run = runs_by_key(planned(tmp_path))[f"{DEEP}/seed-0"]
-    call = (str(run.folder.path), run.recipe.as_dict(), vars(run.labels), EXECUTION.model_dump())
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2)}
     try:
         for told, seen in ((None, None), ("", ""), ("GPU-1,GPU-2", "GPU-1,GPU-2")):
             monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # as submitit sets it
-            assert work_locally(told, *call) == "completed"
+            assert Work((task_of(run, EXECUTION),), "local", told)() == ["completed"]
             assert os.environ.get("CUDA_VISIBLE_DEVICES") == seen
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @pytest.mark.gpu

@@ -43,12 +43,14 @@ class Work:
     executor: str
     """local or slurm."""
     devices: str | None = None
-    """CUDA_VISIBLE_DEVICES of the runs, where the executor would hide them; None leaves it."""
+    """CUDA_VISIBLE_DEVICES of local runs; None leaves it unset."""
 
     def __call__(self) -> list[str]:
         """Work, and give the state in which each run ended."""
-        if self.devices is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = self.devices
+        if self.executor == "local":  # submitit hides all GPUs from local jobs
+            os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+            if self.devices is not None:
+                os.environ["CUDA_VISIBLE_DEVICES"] = self.devices
         job = _job(self.executor)
         if len(self.tasks) > 1:
             return _side_by_side(self.tasks, self.executor)

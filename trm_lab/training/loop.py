@@ -75,11 +75,12 @@ def train(
             return folder.state()
         folder.sweep()
         lease = Lease.take(folder.lease, job)
+        stop = stop or Stop()
         try:
-            with beating(folder, lease):
+            with beating(folder, lease, stop):
                 run = _Run(
                     recipe, folder, lease, execution or Execution(), labels or Labels(),
-                    progress, stop or Stop(), job,
+                    progress, stop, job,
                 )  # fmt: skip
                 return _through(run, cache)
         finally:
@@ -95,6 +96,8 @@ def _through(run: "_Run", cache: Path | None) -> State:
     except Superseded:
         raise
     except Stopped as stopped:
+        if stopped.state is State.CANCELLED:
+            run.folder.asked_to_cancel(clear=True)  # heard
         return run.end(stopped.state, stopped)
     except Diverged as error:
         return run.end(State.DIVERGED, error)
@@ -314,6 +317,7 @@ class _Run:
                 **self.fixed,
                 "finished_utc": now() if ended else None,
                 **self.counters(),
+                "checkpointed": self.kept[0] if self.kept else 0,
                 "best": self.session.best if self.session else None,
                 "solver": self.solver or None,
                 "error": told,
