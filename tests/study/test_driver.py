@@ -211,7 +211,7 @@ def test_a_failing_run_is_recorded_and_the_others_go_on(tmp_path: Path):
         assert drive(plan, listen=events) == Counter({State.COMPLETED: 3, State.FAILED: 1})
         assert states(plan.root) == dict.fromkeys(ORDER, "completed") | {bad.key: "failed"}
         error = statuses(plan.root)[bad.key]["error"]
-        assert error["type"] == "FileExistsError"
+        assert error["type"] == "NotADirectoryError"
         assert events.told[:2] == [(bad.key, "running"), (bad.key, "failed")]
         assert events.details[1] == error["message"] != ""
         told = {t.user_attrs["run"]: t for t in trials(plan.root)}

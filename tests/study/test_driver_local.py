@@ -31,7 +31,8 @@ from tests.study.tiny import (
     write_files,
 )
 from trm_lab.config.execution import Sweep
-from trm_lab.runs import State
+from trm_lab.runs import RunFolder, State
+from trm_lab.study.attempts import attempts
 from trm_lab.study.driver import Event, drive
 from trm_lab.study.executors import task_of
 from trm_lab.study.plan import Plan
@@ -159,7 +160,7 @@ def test_there_are_never_more_workers_than_told(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_killed_worker_is_named_as_lost_and_goes_on_the_next_time(
+def test_a_killed_worker_is_sent_again_and_goes_on_to_the_same_bits(
     start: Start, long: Plan, straight: dict[str, Any]
 ):
     command = start(long)
@@ -167,26 +168,44 @@ def test_a_killed_worker_is_named_as_lost_and_goes_on_the_next_time(
     victim = in_order(long)[0]
     os.kill(statuses(long.root)[victim]["pid"], signal.SIGKILL)
     code, out, err = command.end()
-    assert (code, err) == (1, "")
-    line = next(line for line in out.splitlines() if "deep, seed 0" in line)
-    assert line.startswith("[1/2] deep, seed 0: lost, ")
-    assert f"{long.root}: 1 completed, 1 lost" in out.splitlines()
-    assert states(long.root) == dict.fromkeys(in_order(long), "completed") | {victim: "lost"}
-    status = statuses(long.root)[victim]
-    assert status["error"]["type"] == "Lost"
-    told = {t.user_attrs["run"]: t for t in trials(long.root)}
-    assert told[victim].state is TrialState.FAIL
-    assert told[victim].user_attrs["reason"] == "lost"
-
-    code, out, err = start(long).end()
     assert (code, err) == (0, "")
-    assert out.splitlines()[0] == f"tiny: 2 runs, 1 already done; {HALF}"
+    line = next(line for line in out.splitlines() if line.startswith("deep, seed 0: "))
+    assert line.endswith("; goes on from its checkpoint")
+    assert f"{long.root}: 2 completed" in out.splitlines()
     assert {key: s["attempt"] for key, s in statuses(long.root).items()} == {
         key: 1 + (key == victim) for key in in_order(long)
     }
     assert results(long.root) == straight
-    tried = [t.state for t in trials(long.root) if t.user_attrs["run"] == victim]
-    assert tried == [TrialState.FAIL, TrialState.COMPLETE]
+    assert [t.state for t in trials(long.root)] == [TrialState.COMPLETE] * 2
+    sent = attempts(RunFolder(long.root / victim))
+    assert sent[0]["from"] == 0 < sent[1]["from"] < 300
+
+
+@pytest.mark.slow
+def test_a_run_that_never_gets_further_fails_with_the_end_of_its_log(
+    start: Start, long: Plan, straight: dict[str, Any]
+):
+    victim = in_order(long)[0]
+    folder = RunFolder(long.root / victim)
+    command = start(long)
+    killed = []
+    while len(killed) < 3:  # as many times as it is tried, and always before the first checkpoint
+        command.wait_until(lambda: statuses(long.root).get(victim, {}).get("pid") not in
+                           (None, *killed))  # fmt: skip
+        folder.log.write_text("out of memory\n")
+        killed.append(statuses(long.root)[victim]["pid"])
+        os.kill(killed[-1], signal.SIGKILL)
+        assert not folder.checkpoint.exists()
+    code, out, err = command.end()
+    assert (code, err) == (1, "")
+    error = statuses(long.root)[victim]["error"]
+    assert error["type"] == "Failed"
+    assert error["message"].endswith("3 attempts came no further")
+    assert error["log"].startswith("out of memory")
+    assert f"{long.root}: 1 completed, 1 failed" in out.splitlines()
+    # Asked for again it has all its attempts before it.
+    assert start(long).end()[0] == 0
+    assert results(long.root) == straight
 
 
 @pytest.mark.slow
@@ -249,7 +268,7 @@ def test_an_interrupted_command_exits_130_and_goes_on_to_the_same_bits(
     assert states(long.root) == dict.fromkeys(in_order(long), "cancelled")
     for status in statuses(long.root).values():
         assert 50 <= status["update"] < 300
-        assert status["error"] == {"type": "KeyboardInterrupt", "message": ""}
+        assert status["error"] == {"type": "Stopped", "message": "told to leave by SIGTERM"}
     assert not (long.root / "results.nc").exists()
 
     code, out, err = start(long).end()
@@ -278,8 +297,8 @@ def test_a_second_command_on_a_study_is_refused_and_names_the_first(start: Start
 def test_a_run_that_fails_in_a_worker_makes_the_exit_code_1(tmp_path: Path, start: Start):
     plan = planned(tmp_path / "runs")
     bad = runs_by_key(plan)[f"{SHALLOW}/seed-1"]
-    bad.folder.checkpoint.parent.mkdir(parents=True)
-    bad.folder.checkpoint.write_bytes(b"no checkpoint")
+    bad.folder.path.mkdir(parents=True)
+    bad.folder.checkpoint.parent.write_bytes(b"in the way of the folder")
     code, out, err = start(plan, "--only", "shallow", changes=()).end()
     assert (code, err) == (1, "")
     assert f"{plan.root}: 1 completed, 1 failed" in out.splitlines()

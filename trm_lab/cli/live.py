@@ -54,10 +54,13 @@ class Live:
             self.live.stop()
 
     def changed(self, event: Event) -> None:
-        """Tell of a run that started or ended."""
+        """Tell of a run that started, ended or waits to go on."""
         key = event.run.key
         self.states[key] = event.state
         if event.state is State.RUNNING:
+            return
+        if event.state is State.WAITING:
+            say(f"{event.run.cell.variant}, seed {event.run.recipe.seed}: {event.detail}")
             return
         finished = sum(s not in (State.WAITING, State.RUNNING) for s in self.states.values())
         status = event.run.folder.status() or {}

@@ -215,7 +215,7 @@ class _Driver:
             if tries < self.executor.max_attempts:
                 run.folder.mark(State.WAITING if state is State.WAITING else State.LOST, why)
                 self.ready.append(run)
-                self.listen(Event(run, State.LOST, f"{why}; goes on from its checkpoint"))
+                self.listen(Event(run, State.WAITING, f"{why}; goes on from its checkpoint"))
                 return
             why = f"{why}; {tries} attempts came no further"
             run.folder.mark(State.FAILED, why, tail(run, job))
