@@ -306,6 +306,9 @@ def verify(
     raise typer.Exit(parity.verify(files or [], json))
 
 
-for verb in (steering.watch, steering.logs, steering.cancel, steering.retry):
+for verb in (
+    steering.watch, steering.logs, steering.cancel, steering.retry, steering.doctor,
+    steering.dashboard,
+):  # fmt: skip
     app.command()(verb)
 app.add_typer(data.app, name="data", help="Build and look at data sets.")

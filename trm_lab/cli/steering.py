@@ -1,4 +1,4 @@
-"""The verbs that follow and steer a study under way: watch, logs, cancel, retry."""
+"""The verbs that follow, steer and mend a study: watch, logs, cancel, retry, doctor, dashboard."""
 
 import time
 from collections.abc import Iterator
@@ -123,6 +123,72 @@ def retry(
     retry_rows(again)
     next_ = "the driver sends them" if driven(root) else "`trm-lab run` or `sync` sends them"
     output.say(f"{root}: {output.several(len(again), 'run')} to go on; {next_}")
+
+
+def doctor(
+    study: Annotated[
+        Path | None, typer.Argument(help="A study file, or the folder of its results.")
+    ] = None,
+    on: On = None,
+    set_: Set = None,
+    runs: Runs = RUNS,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend the journal, keeping the damaged file.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Look for what may stand in the way: machine, queue, disk, journal, left-over locks."""
+    from dataclasses import asdict
+
+    from trm_lab.study import checkup
+
+    root = None if study is None else root_of(study, on, set_ or [], runs)
+    if repair:
+        _repair(root)
+    found = [*checkup.machine(), *checkup.place(root or runs)]
+    found += checkup.study(root) if root is not None else ()
+    if json:
+        output.as_json([asdict(finding) for finding in found])
+    else:
+        output.table("checkup", [asdict(finding) for finding in found])
+    raise typer.Exit(int(any(finding.verdict == "bad" for finding in found)))
+
+
+def _repair(root: Path | None) -> None:
+    from trm_lab.study.driver import sole_driver
+    from trm_lab.study.journal import repair
+
+    if root is None:
+        raise ConfigError("--repair: name the study whose journal is to be mended")
+    with sole_driver(root):
+        remarks = repair(root / "optuna.journal")
+    output.say("\n".join(remarks) or f"{root}: the journal is whole")
+
+
+def dashboard(
+    study: Place,
+    on: On = None,
+    set_: Set = None,
+    runs: Runs = RUNS,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8080,
+) -> None:
+    """Show the study's trials in a browser, through optuna-dashboard (an extra)."""
+    root = root_of(study, on, set_ or [], runs)
+    try:
+        from optuna_dashboard import run_server
+    except ImportError:
+        raise ConfigError(
+            "dashboard: needs optuna-dashboard; pip install 'trm_lab[dashboard]'"
+        ) from None
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    path = root / "optuna.journal"
+    if not path.exists():
+        raise ConfigError(f"{path}: no trials yet; `trm-lab run` makes them")
+    output.say(f"{root}: http://{host}:{port} (Ctrl-C ends)")
+    run_server(JournalStorage(JournalFileBackend(str(path.resolve()))), host=host, port=port)
 
 
 def _rows(root: Path, only: str | None, seed: int | None) -> "list[Row]":

@@ -137,6 +137,14 @@ def repair(path: Path) -> list[str]:
     return remarks
 
 
+def damage(path: Path) -> list[str]:
+    """Name the lines of a journal that cannot be read, changing nothing."""
+    raw = path.read_bytes() if path.exists() else b""
+    *lines, rest = raw.split(b"\n")
+    bad = [f"{path}:{n}: unreadable" for n, line in enumerate(lines, 1) if not _whole(line)]
+    return bad + ([f"{path}:{len(lines) + 1}: cut short"] if rest else [])
+
+
 def _whole(line: bytes) -> bool:
     try:
         return isinstance(json.loads(line), dict)

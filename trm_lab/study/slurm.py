@@ -92,6 +92,15 @@ def array_limit() -> int | None:
     return max(1, int(found[1]) - 1) if found else None
 
 
+def accounting() -> bool:
+    """Say whether the cluster keeps accounts that we may read."""
+    try:
+        _ask("sacct", "-X", "-n", "-P", "-j", "1", "-o", "JobID")
+    except SilentError:
+        return False
+    return True
+
+
 def cancel(ids: Iterable[str]) -> None:
     """Take jobs out of the queue, running or not; those already gone are let be.
 

@@ -294,6 +294,7 @@ class _Run:
         session.save(folder.checkpoint, fingerprint, folder.previous)
         self.kept = (session.counters.update, session.validated)
         self.saved = time.monotonic()
+        self.status(State.RUNNING)  # how far a killed run had come is told by the last word
 
     def write(self, record: Mapping[str, Any]) -> None:
         whole = {**record, **self.counters()}

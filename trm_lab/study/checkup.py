@@ -1,0 +1,142 @@
+"""What may stand in a study's way: the machine, the queue, the disk, the journal, what was left.
+
+Each finding says what is so and, where something can be done, what.
+"""
+
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock, Timeout
+
+from trm_lab.runs import RunFolder, State
+from trm_lab.study import slurm
+from trm_lab.study.attempts import batches
+
+LOW_DISK_BYTES = 2 * 2**30
+PACKAGES = ("torch", "optuna", "submitit", "xarray", "netCDF4")
+
+Verdict = Literal["ok", "note", "bad"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    verdict: Verdict
+    detail: str
+
+
+def machine() -> Iterator[Finding]:
+    """Look at Python, packages, cores, GPUs and the queue of this machine."""
+    from trm_lab.study.executors import cores, gpus
+
+    yield Finding("python", "ok", f"{platform.python_version()} on {platform.node()}")
+    for package in PACKAGES:
+        try:
+            yield Finding(package, "ok", version(package))
+        except PackageNotFoundError:
+            yield Finding(package, "bad", f"not installed; pip install {package}")
+    found = gpus()
+    yield Finding("cores", "ok", str(cores()))
+    yield Finding("gpus", "ok", ", ".join(found) or "none")
+    yield from queue()
+
+
+def queue() -> Iterator[Finding]:
+    """Look at SLURM, if this machine submits to one."""
+    if not slurm.available():
+        yield Finding("slurm", "note", "no sbatch and squeue here; studies run on this machine")
+        return
+    try:
+        jobs = slurm.queue()
+    except slurm.SilentError as error:
+        yield Finding("slurm", "bad", f"does not answer: {error}")
+        return
+    live = sum(job.live for job in jobs.values())
+    yield Finding("slurm", "ok", f"{live} jobs of yours in the queue")
+    limit = slurm.array_limit()
+    yield Finding("arrays", "ok", "limit not told" if limit is None else f"up to {limit} jobs")
+    on = slurm.accounting()
+    told = "on" if on else "off; states come from run folders and squeue, which suffices"
+    yield Finding("accounting", "ok" if on else "note", told)
+
+
+def place(folder: Path) -> Iterator[Finding]:
+    """Look at the disk that a study is written to: space, writing, locks."""
+    there = folder
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free
+    low = free < LOW_DISK_BYTES
+    yield Finding("disk", "bad" if low else "ok", f"{free / 2**30:.1f} GiB free at {there}")
+    try:
+        with tempfile.TemporaryDirectory(dir=there, prefix=".trm-lab-") as name:
+            yield _locks(Path(name) / "lock")
+    except OSError as error:
+        yield Finding("writing", "bad", f"{there}: {error}")
+
+
+def _locks(path: Path) -> Finding:
+    """Try whether a second taker of a lock is refused."""
+    first, second = FileLock(path), FileLock(path)
+    try:
+        first.acquire(timeout=0)
+    except (Timeout, OSError, NotImplementedError) as error:
+        return Finding("locks", "note", f"file locks do not work here ({error}); leases are used")
+    try:
+        second.acquire(timeout=0)
+    except Timeout:
+        return Finding("locks", "ok", "a file that is locked stays locked")
+    finally:
+        first.release()
+    second.release()
+    return Finding("locks", "note", "locks have no effect here; leases are used")
+
+
+def study(root: Path) -> Iterator[Finding]:
+    """Look at a study's folder: driver, journal, run folders, jobs."""
+    from trm_lab.study.driver import driven, holder
+    from trm_lab.study.journal import damage
+
+    at_work = driven(root)
+    who = holder(root) if (root / ".driver.json").exists() else "none so far"
+    yield Finding("driver", "ok", f"{who}, at work" if at_work else f"none at work (last: {who})")
+    journal = root / "optuna.journal"
+    bad = damage(journal)
+    mended = "; `--repair` drops them" if bad else ""
+    yield Finding("journal", "bad" if bad else "ok", ("; ".join(bad) or "whole") + mended)
+    runs = [RunFolder(path) for path in sorted(root.glob("*/seed-*"))]
+    spoilt = [run for run in runs if run.status_file.exists() and run.status() is None]
+    for run in spoilt:
+        yield Finding("status", "bad", f"{run.status_file}: unreadable; running again mends it")
+    stale = [run for run in runs if run.state() is State.RUNNING and not run.busy()]
+    alive = set(_queued(root))
+    for run in stale:
+        key = f"{run.path.parent.name}/{run.path.name}"
+        if key not in alive:
+            yield Finding("run", "bad", f"{run.path}: says running, but nobody works on it; "
+                                        "`trm-lab run` goes on from its checkpoint")  # fmt: skip
+    yield Finding("runs", "ok", f"{len(runs)} folders, {len(spoilt)} unreadable, {len(stale)} "
+                                "without a worker")  # fmt: skip
+
+
+def _queued(root: Path) -> Iterator[str]:
+    """Name the runs of a study whose jobs are in the queue."""
+    sent = [batch for batch in batches(root) if batch.id is not None]
+    if not sent or not slurm.available():
+        return
+    try:
+        seen = slurm.queue()
+    except slurm.SilentError:
+        return
+    for batch in sent:
+        for job, keys in batch.jobs():
+            if job in seen and seen[job].live:
+                yield from keys
