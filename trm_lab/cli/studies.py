@@ -10,6 +10,7 @@ from trm_lab.errors import ConfigError
 from trm_lab.runs import State
 
 if TYPE_CHECKING:
+    from trm_lab.config.execution import Slurm
     from trm_lab.study.plan import Plan
 
 
@@ -69,6 +70,7 @@ def validate(files: list[Path]) -> int:
 
 def plan(study: Path, on: Path | None, settings: list[str], runs: Path, json: bool) -> None:
     """Print cells, seeds and cost."""
+    from trm_lab.config.execution import Slurm
     from trm_lab.study.cost import cost as cost_of
 
     made = plan_of(study, on, settings, runs)
@@ -106,10 +108,23 @@ def plan(study: Path, on: Path | None, settings: list[str], runs: Path, json: bo
     output.say(f"{len(rows)} cells x {len(made.seeds)}{of} seeds in {made.root}; about "
                f"{output.duration(total)} of one core to run, {output.duration(evaluation)} of it "
                "evaluation")  # fmt: skip
+    if isinstance(made.sweep.executor, Slurm):
+        ahead = sum(not state.final for state in states.values())
+        output.say(_jobs(made, made.sweep.executor, ahead))
     for line in made.confounds():
         output.say(f"confounded: {line}")
     for line in made.matrix.remarks():
         output.say(f"remark: {line}")
+
+
+def _jobs(made: "Plan", setting: "Slurm", runs: int) -> str:
+    """Show the text that sbatch would get."""
+    from trm_lab.study.cluster import text
+
+    count = -(-runs // setting.pack)
+    most = min(count, setting.max_array or count, setting.max_jobs)
+    script = text(setting, made.sweep.execution, made.root, made.study.name, max(1, most))
+    return f"{output.several(count, 'job')}, in arrays of up to {most}; sbatch gets\n{script}"
 
 
 def run(study: Path, on: Path | None, only: str | None, settings: list[str], runs: Path) -> int:

@@ -15,7 +15,7 @@ from trm_lab.config.execution import Execution, Slurm
 from trm_lab.errors import ConfigError
 from trm_lab.study import slurm
 from trm_lab.study.attempts import Batch, batches, new_batch
-from trm_lab.study.executors import Job, Orphan, is_busy, log_of, sbatch, task_of
+from trm_lab.study.executors import Job, Orphan, is_busy, log_of, sbatch, script, task_of
 from trm_lab.study.plan import Run
 from trm_lab.study.slurm import Queued, SilentError
 from trm_lab.study.worker import Work
@@ -81,7 +81,8 @@ class Cluster:
             Work(tuple(task_of(run, self.execution) for run in task), "slurm") for task in tasks
         ]
         try:
-            id = sbatch(self.logs, self.parameters(batch.name), self.python(), calls)
+            described = parameters(self.setting, self.execution, batch.name)
+            id = sbatch(self.logs, described, python(self.setting), calls)
         except ConfigError as error:
             (self.root / "jobs" / f"{batch.name}.json").unlink()
             raise ConfigError(_hinted(str(error))) from None
@@ -89,56 +90,6 @@ class Cluster:
         batch.write(self.root)
         keyed = {run.key: run for task in tasks for run in task}
         return self._jobs(batch, keyed)
-
-    def parameters(self, name: str) -> dict[str, Any]:
-        """Give the job's description as submitit takes it."""
-        setting = self.setting
-        several = setting.nodes * setting.tasks_per_node > 1
-        use_srun = setting.use_srun or several
-        # Without srun the batch shell would get the signal, and by itself not pass it on; it is
-        # replaced by the worker (see `sbatch`), and B: sends the signal there.
-        given: dict[str, Any] = {
-            "signal": f"{'' if use_srun else 'B:'}USR2@{setting.signal_seconds}"
-        }
-        chosen: dict[str, Any] = {
-            "job_name": name,
-            "time": setting.timeout_min,
-            "nodes": setting.nodes,
-            "ntasks_per_node": setting.tasks_per_node,
-            "cpus_per_task": setting.cpus or (self.execution.threads or 1) * setting.pack,
-            "partition": setting.partition,
-            "account": setting.account,
-            "qos": setting.qos,
-            "constraint": setting.constraint,
-            "mem": None if setting.memory_gb is None else f"{round(1024 * setting.memory_gb)}M",
-            "setup": self._setup(),
-            "wckey": None,
-            "array_parallelism": setting.max_jobs,
-            "use_srun": use_srun,
-        }
-        if setting.gpus:
-            match setting.gpu_flag:
-                case "gpus_per_node":
-                    chosen["gpus_per_node"] = setting.gpus
-                case "gres":
-                    chosen["gres"] = f"gpu:{setting.gpus}"
-                case "gpus":
-                    given["gpus"] = setting.gpus * setting.nodes
-                case "none":
-                    pass
-        chosen["additional_parameters"] = given | {"requeue": True} | setting.extra
-        return {key: value for key, value in chosen.items() if value is not None}
-
-    def _setup(self) -> list[str]:
-        threads = self.execution.threads
-        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-        limits = [f"export {name}={threads}" for name in names] if threads else []
-        return [*limits, *self.setting.setup]
-
-    def python(self) -> str:
-        """Give the command that starts the worker."""
-        several = self.setting.use_srun or self.setting.nodes * self.setting.tasks_per_node > 1
-        return quote(sys.executable) if several else f"exec {quote(sys.executable)}"
 
     def refresh(self) -> None:
         """Ask for the whole queue in one command; silence leaves what was known."""
@@ -241,6 +192,65 @@ class _SlurmJob:
 
     def cancel(self) -> None:
         slurm.cancel([self.id])
+
+
+def parameters(setting: Slurm, execution: Execution, name: str) -> dict[str, Any]:
+    """Give a job's description as submitit takes it."""
+    use_srun = _by_srun(setting)
+    # Without srun the batch shell would get the signal, and by itself not pass it on; it is
+    # replaced by the worker (see `python`), and B: sends the signal there.
+    to = "" if use_srun else "B:"
+    given: dict[str, Any] = {"signal": f"{to}USR2@{setting.signal_seconds}", "requeue": True}
+    chosen: dict[str, Any] = {
+        "job_name": name,
+        "time": setting.timeout_min,
+        "nodes": setting.nodes,
+        "ntasks_per_node": setting.tasks_per_node,
+        "cpus_per_task": setting.cpus or (execution.threads or 1) * setting.pack,
+        "partition": setting.partition,
+        "account": setting.account,
+        "qos": setting.qos,
+        "constraint": setting.constraint,
+        "mem": None if setting.memory_gb is None else f"{round(1024 * setting.memory_gb)}M",
+        "setup": [*_limits(execution.threads), *setting.setup],
+        # submitit's own would be refused by clusters that check it; None leaves it away.
+        "wckey": None,
+        "array_parallelism": setting.max_jobs,
+        "use_srun": use_srun,
+    }
+    match setting.gpu_flag if setting.gpus else "none":
+        case "gpus_per_node":
+            chosen["gpus_per_node"] = setting.gpus
+        case "gres":
+            chosen["gres"] = f"gpu:{setting.gpus}"
+        case "gpus":
+            given["gpus"] = setting.gpus * setting.nodes
+        case "none":
+            pass
+    chosen["additional_parameters"] = given | setting.extra
+    optional = {"partition", "account", "qos", "constraint", "mem"}
+    return {k: v for k, v in chosen.items() if v is not None or k not in optional}
+
+
+def python(setting: Slurm) -> str:
+    """Give the command that starts the worker; without srun it takes the batch shell's place."""
+    return quote(sys.executable) if _by_srun(setting) else f"exec {quote(sys.executable)}"
+
+
+def text(setting: Slurm, execution: Execution, root: Path, study: str, count: int) -> str:
+    """Give what sbatch would be given for an array of `count` jobs."""
+    described = parameters(setting, execution, f"trm-{study}-xxxxxxxx")
+    return script(root.resolve() / "logs", described, python(setting), count)
+
+
+def _by_srun(setting: Slurm) -> bool:
+    return setting.use_srun or setting.nodes * setting.tasks_per_node > 1
+
+
+def _limits(threads: int | None) -> list[str]:
+    """Limit the thread pools of a job from its very start."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return [f"export {name}={threads}" for name in names] if threads else []
 
 
 def _hinted(text: str) -> str:
