@@ -26,7 +26,7 @@ from trm_lab.training.artifacts import packed_outcomes, packed_weights
 from trm_lab.training.environment import describe, prepare
 from trm_lab.training.evaluation import outcomes
 from trm_lab.training.heartbeat import HEARTBEAT_SECONDS, beating
-from trm_lab.training.recovery import finished, restored
+from trm_lab.training.recovery import Before, finished, restored
 from trm_lab.training.session import Session
 from trm_lab.training.stop import Stop, Stopped
 from trm_lab.training.stream import Stream
@@ -126,27 +126,23 @@ class _Run:
         self.labels, self.progress, self.stop = labels, progress, stop
         self.account: Account = account(recipe)
         self.session: Session | None = None
-        before = folder.status()
-        self.remarks: list[str] = list((before or {}).get("remarks") or ())
-        if before is None and folder.status_file.exists():
-            self.remarks.append("status.json: damaged, written anew")
-        before = before or {}
-        attempt = before.get("attempt")
+        before = Before.of(folder)
+        self.remarks = list(before.remarks)
         self.fixed: dict[str, Any] = {
             **asdict(labels),
             "recipe_id": recipe.id,
             "seed": recipe.seed,
-            "attempt": 1 + (attempt if isinstance(attempt, int) else 0),
+            "attempt": before.attempt + 1,
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "job": dict(job) if job is not None else None,
-            "started_utc": before.get("started_utc") or now(),
+            "started_utc": before.started_utc or now(),
             "updates": recipe.train.updates,
             "accounting": self.account._asdict(),
             "data": None,
             "environment": None,
         }
-        self.solver: dict[str, Any] | None = before.get("solver")
+        self.solver = before.solver
         self.beat = 0.0
         self.saved = time.monotonic()
         self.kept: tuple[int, int] | None = None
