@@ -11,11 +11,13 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from optuna.trial import TrialState
 
 from tests.study.tiny import (
@@ -196,9 +198,9 @@ def test_a_run_whose_process_is_gone_resumes_from_its_checkpoint(finished: Plan)
 
 @contextmanager
 def broken(path: Path) -> Iterator[None]:
-    """Put a checkpoint in place that cannot be read."""
+    """Put a checkpoint in place that is whole but refused; a damaged one would be recovered from."""
     path.parent.mkdir(parents=True)
-    path.write_bytes(b"no checkpoint")
+    torch.save({"best": Fraction(1, 2)}, path)
     yield
     path.unlink()
 

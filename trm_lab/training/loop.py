@@ -30,6 +30,7 @@ from trm_lab.training.recovery import Before, finished, restored
 from trm_lab.training.session import Session
 from trm_lab.training.stop import Stop, Stopped
 from trm_lab.training.stream import Stream
+from trm_lab.training.trackers import tracking
 
 Progress = Callable[[dict[str, Any]], None]
 """Called with every record that is written."""
@@ -79,7 +80,7 @@ def train(
             with beating(folder, lease):
                 run = _Run(
                     recipe, folder, lease, execution or Execution(), labels or Labels(),
-                    progress, stop or Stop(), job,
+                    [progress] if progress else [], stop or Stop(), job,
                 )  # fmt: skip
                 return _through(run, cache)
         finally:
@@ -91,7 +92,9 @@ def train(
 def _through(run: "_Run", cache: Path | None) -> State:
     """Bring a run to an end and write which."""
     try:
-        run.train(cache)
+        with tracking(run.execution.trackers, run.recipe, run.folder.path) as trackers:
+            run.listeners += trackers
+            run.train(cache)
     except Superseded:
         raise
     except Stopped as stopped:
@@ -118,12 +121,12 @@ class _Run:
         lease: Lease,
         execution: Execution,
         labels: Labels,
-        progress: Progress | None,
+        listeners: list[Progress],
         stop: Stop,
         job: Mapping[str, Any] | None,
     ) -> None:
         self.recipe, self.folder, self.lease, self.execution = recipe, folder, lease, execution
-        self.labels, self.progress, self.stop = labels, progress, stop
+        self.labels, self.listeners, self.stop = labels, listeners, stop
         self.account: Account = account(recipe)
         self.session: Session | None = None
         before = Before.of(folder)
@@ -294,8 +297,8 @@ class _Run:
         self.folder.append(whole)
         if time.monotonic() - self.beat >= HEARTBEAT_SECONDS:
             self.status(State.RUNNING)
-        if self.progress is not None:
-            self.progress(whole)
+        for listen in self.listeners:
+            listen(whole)
 
     def counters(self) -> dict[str, Any]:
         return asdict(self.session.counters) if self.session else {"update": 0, "flops": 0}
