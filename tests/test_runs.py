@@ -162,3 +162,75 @@ def test_a_failed_writing_leaves_the_old_file_and_nothing_else(tmp_path: Path) -
 
 def test_times_are_utc_to_the_second() -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", now())
+
+
+def test_records_are_read_on_from_an_offset(folder: RunFolder) -> None:
+    assert folder.records_since(0) == ([], 0)
+    folder.path.mkdir()
+    for update in (1, 2):
+        folder.append({"update": update})
+    first, offset = folder.records_since(0)
+    assert (first, offset) == ([{"update": 1}, {"update": 2}], 2 * len('{"update": 1}\n'))
+    assert folder.records_since(offset) == ([], offset)
+    with folder.metrics_file.open("ab") as file:
+        file.write(b'{"upda')
+    assert folder.records_since(offset) == ([], offset)
+    with folder.metrics_file.open("ab") as file:
+        file.write(b'te": 3}\n\x00\xff\n{"update": 4}\n')
+    again, end = folder.records_since(offset)
+    assert again == [{"update": 3}, {"update": 4}]
+    assert end == folder.metrics_file.stat().st_size
+    folder.rewind(1)
+    assert folder.records_since(end)[0] == [{"update": 1}]
+    folder.metrics_file.unlink()
+    assert folder.records_since(end) == ([], 0)
+
+
+def test_damaged_lines_are_left_out_and_told_once(folder: RunFolder) -> None:
+    folder.path.mkdir()
+    lines = [b'{"update": 1}', b'{"upd', b"[1]", b'{"update": "2"}', b'{"update": 2}']
+    folder.metrics_file.write_bytes(b"\n".join(lines) + b"\n")
+    assert folder.records() == [{"update": 1}, {"update": 2}]
+    assert folder.rewind(2) == [f"metrics.jsonl:{n}: damaged, left out" for n in (2, 3, 4)]
+    assert folder.rewind(2) == []
+    assert folder.metrics_file.read_bytes() == b'{"update": 1}\n{"update": 2}\n'
+
+
+def test_rewinding_to_before_an_evaluation_keeps_its_update(folder: RunFolder) -> None:
+    folder.path.mkdir()
+    for update in (1, 2):
+        for kind in ("train", "evaluation"):
+            folder.append({"kind": kind, "update": update})
+    before = folder.metrics_file.stat()
+    folder.rewind(2)
+    assert folder.metrics_file.stat().st_ino == before.st_ino  # nothing to drop, nothing written
+    folder.rewind(2, evaluated=False)
+    assert [(r["kind"], r["update"]) for r in folder.records()] == [
+        ("train", 1), ("evaluation", 1), ("train", 2),
+    ]  # fmt: skip
+
+
+def test_a_pulse_changes_whichever_way_the_clock_is_moved(folder: RunFolder) -> None:
+    assert folder.pulse() is None
+    folder.path.mkdir()
+    folder.heartbeat.touch()
+    seen = [folder.pulse()]
+    for when in (4_000_000_000, 0, 1):
+        os.utime(folder.heartbeat, (when, when))
+        seen.append(folder.pulse())
+    assert seen[1:] == [4_000_000_000 * 10**9, 0, 10**9]
+    assert len(set(seen)) == 4
+
+
+def test_asking_whether_a_folder_is_busy_changes_nothing(folder: RunFolder) -> None:
+    assert not folder.busy()
+    assert not folder.path.exists()
+    lock = folder.lock()
+    half = folder.path / "status.json.tmp-1-ab"
+    half.touch()
+    assert folder.busy()
+    lock.release()
+    assert not folder.busy()
+    assert half.exists()
+    folder.sweep()
+    assert not half.exists()

@@ -11,11 +11,13 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from optuna.trial import TrialState
 
 from tests.study.tiny import (
@@ -197,11 +199,11 @@ def test_a_run_whose_process_is_gone_resumes_from_its_checkpoint(finished: Plan)
 
 @contextmanager
 def broken(path: Path) -> Iterator[None]:
-    """Put a file where the folder of checkpoints has to be."""
-    path.parent.parent.mkdir(parents=True)
-    path.parent.write_bytes(b"in the way")
+    """Put a checkpoint in place that is whole but refused; a damaged one would be recovered from."""
+    path.parent.mkdir(parents=True)
+    torch.save({"best": Fraction(1, 2)}, path)
     yield
-    path.parent.unlink()
+    path.unlink()
 
 
 def test_a_failing_run_is_recorded_and_the_others_go_on(tmp_path: Path):
@@ -211,7 +213,7 @@ def test_a_failing_run_is_recorded_and_the_others_go_on(tmp_path: Path):
         assert drive(plan, listen=events) == Counter({State.COMPLETED: 3, State.FAILED: 1})
         assert states(plan.root) == dict.fromkeys(ORDER, "completed") | {bad.key: "failed"}
         error = statuses(plan.root)[bad.key]["error"]
-        assert error["type"] == "NotADirectoryError"
+        assert error["type"] == "UnpicklingError"
         assert events.told[:2] == [(bad.key, "running"), (bad.key, "failed")]
         assert events.details[1] == error["message"] != ""
         told = {t.user_attrs["run"]: t for t in trials(plan.root)}

@@ -230,7 +230,7 @@ def test_a_clock_that_is_moved_changes_nothing(
 
         @classmethod
         def now(cls, tz: Any = None) -> datetime:
-            return datetime(next(cls.years), 1, 1, tzinfo=UTC)
+            return datetime(next(cls.years), 1, 1, tzinfo=tz or UTC)
 
     monkeypatch.setattr(trm_lab.runs, "datetime", Backwards)
     for update, when in ((3, 0), (4, 4_000_000_000)):

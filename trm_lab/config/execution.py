@@ -24,6 +24,8 @@ class Execution(Setting):
     """Least time between checkpoints, beside those at evaluations."""
     log_every: int = Field(default=25, ge=1)
     """Updates per training record."""
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    """Trackers that get every record too; each needs its extra, as in trm-lab[tensorboard]."""
 
 
 class InProcess(Setting):

@@ -26,10 +26,11 @@ from trm_lab.training.artifacts import packed_outcomes, packed_weights
 from trm_lab.training.environment import describe, prepare
 from trm_lab.training.evaluation import outcomes
 from trm_lab.training.heartbeat import HEARTBEAT_SECONDS, beating
-from trm_lab.training.recovery import finished, restored
+from trm_lab.training.recovery import Before, finished, restored
 from trm_lab.training.session import Session
 from trm_lab.training.stop import Stop, Stopped
 from trm_lab.training.stream import Stream
+from trm_lab.training.trackers import tracking
 
 Progress = Callable[[dict[str, Any]], None]
 """Called with every record that is written."""
@@ -80,7 +81,7 @@ def train(
             with beating(folder, lease, stop):
                 run = _Run(
                     recipe, folder, lease, execution or Execution(), labels or Labels(),
-                    progress, stop, job,
+                    [progress] if progress else [], stop, job,
                 )  # fmt: skip
                 return _through(run, cache)
         finally:
@@ -92,7 +93,9 @@ def train(
 def _through(run: "_Run", cache: Path | None) -> State:
     """Bring a run to an end and write which."""
     try:
-        run.train(cache)
+        with tracking(run.execution.trackers, run.recipe, run.folder.path) as trackers:
+            run.listeners += trackers
+            run.train(cache)
     except Superseded:
         raise
     except Stopped as stopped:
@@ -121,35 +124,31 @@ class _Run:
         lease: Lease,
         execution: Execution,
         labels: Labels,
-        progress: Progress | None,
+        listeners: list[Progress],
         stop: Stop,
         job: Mapping[str, Any] | None,
     ) -> None:
         self.recipe, self.folder, self.lease, self.execution = recipe, folder, lease, execution
-        self.labels, self.progress, self.stop = labels, progress, stop
+        self.labels, self.listeners, self.stop = labels, listeners, stop
         self.account: Account = account(recipe)
         self.session: Session | None = None
-        before = folder.status()
-        self.remarks: list[str] = list((before or {}).get("remarks") or ())
-        if before is None and folder.status_file.exists():
-            self.remarks.append("status.json: damaged, written anew")
-        before = before or {}
-        attempt = before.get("attempt")
+        before = Before.of(folder)
+        self.remarks = list(before.remarks)
         self.fixed: dict[str, Any] = {
             **asdict(labels),
             "recipe_id": recipe.id,
             "seed": recipe.seed,
-            "attempt": 1 + (attempt if isinstance(attempt, int) else 0),
+            "attempt": before.attempt + 1,
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "job": dict(job) if job is not None else None,
-            "started_utc": before.get("started_utc") or now(),
+            "started_utc": before.started_utc or now(),
             "updates": recipe.train.updates,
             "accounting": self.account._asdict(),
             "data": None,
             "environment": None,
         }
-        self.solver: dict[str, Any] | None = before.get("solver")
+        self.solver = before.solver
         self.beat = 0.0
         self.saved = time.monotonic()
         self.kept: tuple[int, int] | None = None
@@ -302,8 +301,8 @@ class _Run:
         self.folder.append(whole)
         if time.monotonic() - self.beat >= HEARTBEAT_SECONDS:
             self.status(State.RUNNING)
-        if self.progress is not None:
-            self.progress(whole)
+        for listen in self.listeners:
+            listen(whole)
 
     def counters(self) -> dict[str, Any]:
         return asdict(self.session.counters) if self.session else {"update": 0, "flops": 0}

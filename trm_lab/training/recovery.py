@@ -3,7 +3,9 @@
 import io
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +14,37 @@ from safetensors import SafetensorError, safe_open
 from trm_lab.config.recipe import Recipe
 from trm_lab.runs import RunFolder
 from trm_lab.training.session import Counters, Session
+
+
+@dataclass(frozen=True)
+class Before:
+    """What status.json tells of earlier attempts, as far as it can be read."""
+
+    attempt: int = 0
+    started_utc: str | None = None
+    solver: dict[str, Any] | None = None
+    remarks: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, folder: RunFolder) -> "Before":
+        """Read it, trusting nothing."""
+        status = folder.status()
+        if status is None:
+            damaged = folder.status_file.exists()
+            return cls(remarks=("status.json: damaged, written anew",) if damaged else ())
+
+        def told(name: str, kind: type, otherwise: Any) -> Any:
+            value = status.get(name)
+            return value if isinstance(value, kind) else otherwise
+
+        remarks = (str(remark) for remark in told("remarks", list, []))
+        return cls(
+            told("attempt", int, 0),
+            told("started_utc", str, None),
+            told("solver", dict, None),
+            tuple(remarks),
+        )
+
 
 STARTS_OVER = "the run starts over"
 
@@ -79,7 +112,8 @@ def finished(folder: RunFolder, recipe: Recipe) -> tuple[Counters, dict[str, flo
         with safe_open(folder.weights, framework="numpy"):
             pass
         for which in evaluations:
-            with np.load(folder.evaluation(which)) as archive:
+            path = folder.evaluation(which)
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 found = {name: archive[name] for name in archive.files}
             if which == "last" and int(found["update"]) != recipe.train.updates:
                 return None
