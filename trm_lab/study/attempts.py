@@ -120,5 +120,8 @@ def _progress(folder: RunFolder) -> int:
 
 def _append(folder: RunFolder, line: dict[str, Any]) -> None:
     folder.path.mkdir(parents=True, exist_ok=True)
-    with (folder.path / "attempts.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+    with (folder.path / "attempts.jsonl").open("ab+") as file:
+        if file.tell():
+            file.seek(-1, 2)
+        torn = file.read() not in (b"", b"\n")  # by a kill: ours must not end up on that line
+        file.write(b"\n" * torn + json.dumps(line).encode() + b"\n")

@@ -1,0 +1,347 @@
+"""Jobs of SLURM with commands that are stand-ins: what is asked, and what is made of the answers.
+
+tests/slurm does the same on a real one.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.study.tiny import EXECUTION, ORDER, planned, runs_by_key
+from trm_lab.config.execution import Execution, Slurm, Sweep
+from trm_lab.errors import ConfigError
+from trm_lab.runs import State
+from trm_lab.study import attempts, slurm
+from trm_lab.study.cluster import Cluster, text
+from trm_lab.study.plan import Plan, load_sweep
+
+SBATCH = """#!/bin/sh
+cp "$1" {0}/submitted-$(ls {0}/submitted-* 2>/dev/null | wc -l)
+env > {0}/environment
+[ -e {0}/refusal ] && {{ cat {0}/refusal >&2; exit 1; }}
+n=$(cat {0}/next); echo $((n + 1)) > {0}/next
+echo "Submitted batch job $n"
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Commands of a cluster that answer from files."""
+    folder = tmp_path / "site"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "next").write_text("17\n")
+    (folder / "queue").write_text("")
+    scripts = {
+        "sbatch": SBATCH.format(folder),
+        "squeue": f"#!/bin/sh\ncat {folder}/queue || exit 1\n",
+        "scancel": f'#!/bin/sh\necho "$@" >> {folder}/cancelled\n',
+        "scontrol": "#!/bin/sh\necho 'MaxArraySize            = 4'\n",
+        "sacct": f"#!/bin/sh\ncat {folder}/accounts 2>/dev/null || exit 1\n",
+        "srun": "#!/bin/sh\n",
+    }
+    for name, script in scripts.items():
+        (folder / "bin" / name).write_text(script)
+        (folder / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder / 'bin'}:{os.environ['PATH']}")
+    return folder
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return planned(tmp_path / "runs")
+
+
+def cluster(plan: Plan, **settings: Any) -> Cluster:
+    plan.root.mkdir(parents=True, exist_ok=True)
+    return Cluster(Slurm(**settings), EXECUTION, plan.root, "tiny")
+
+
+def show(site: Path, *jobs: tuple[str, str], reason: str = "None", name: str = "x") -> None:
+    """Let the queue show jobs: id and state."""
+    lines = [f"{id}|{state}|{reason}|n1|{name}" for id, state in jobs]
+    (site / "queue").write_text("".join(line + "\n" for line in lines))
+
+
+def test_the_queue_is_read_with_names_that_hold_the_separator(site: Path):
+    (site / "queue").write_text("12_3|PENDING|Priority||trm|a\n13|RUNNING|None|n[1-2]|b\n")
+    found = slurm.queue()
+    assert found["12_3"] == slurm.Queued("12_3", "PENDING", "Priority", "", "trm|a")
+    assert (found["12_3"].live, found["12_3"].pending) == (True, True)
+    assert (found["13"].live, found["13"].pending) == (True, False)
+    assert slurm.reasons(["12_3", "13", "14"]) == {"12_3": "pending: Priority", "13": ""}
+    assert slurm.array_limit() == 3  # the size bounds the index
+
+
+def test_silence_is_no_empty_queue(site: Path):
+    (site / "queue").unlink()
+    with pytest.raises(slurm.SilentError, match=r"^squeue: "):
+        slurm.queue()
+
+
+def test_accounts_name_the_state_alone_and_may_be_off(site: Path):
+    assert slurm.accounted(["12"]) == {}
+    assert not slurm.accounting()
+    (site / "accounts").write_text("12_0|CANCELLED by 1000\n12_1|OUT_OF_MEMORY\n")
+    assert slurm.accounted(["12_0", "12_1"]) == {"12_0": "CANCELLED", "12_1": "OUT_OF_MEMORY"}
+    assert slurm.accounting()
+
+
+@pytest.mark.parametrize(
+    ("settings", "lines"),
+    [
+        ({"gpus": 2}, ["--gpus-per-node=2"]),
+        ({"gpus": 2, "gpu_flag": "gres"}, ["--gres=gpu:2"]),
+        ({"gpus": 2, "gpu_flag": "gpus", "nodes": 2}, ["--gpus=4", "--nodes=2"]),
+        ({"gpus": 2, "gpu_flag": "none"}, []),
+        ({}, []),
+        ({"partition": "gpu", "account": "a", "qos": "q", "constraint": "h100"},
+         ["--partition=gpu", "--account=a", "--qos=q", "--constraint=h100"]),
+        ({"memory_gb": 1.5, "cpus": 8, "timeout_min": 30}, ["--mem=1536M", "--cpus-per-task=8",
+                                                              "--time=30"]),
+        ({"extra": {"reservation": "tuesday", "exclusive": True}},
+         ["--reservation=tuesday", "--exclusive"]),
+        ({"pack": 4}, ["--cpus-per-task=4"]),
+        ({"signal_seconds": 30}, ["--signal=B:USR2@30"]),
+        ({"use_srun": True}, ["--signal=USR2@90"]),
+    ],
+)  # fmt: skip
+def test_what_sbatch_gets(tmp_path: Path, settings: dict[str, Any], lines: list[str]):
+    got = text(Slurm(**settings), EXECUTION, tmp_path, "tiny", 3).splitlines()
+    assert [f"#SBATCH {line}" for line in lines if f"#SBATCH {line}" not in got] == []
+    asked = [line for line in got if "gpus" in line or "gres" in line]
+    assert len(asked) == sum("gpus" in line or "gres" in line for line in lines)
+    assert "#SBATCH --requeue" in got
+    assert not any("wckey" in line for line in got)
+    assert f"#SBATCH --array=0-2%{min(3, 500)}" in got
+    command = next(line for line in got if "submitit.core._submit" in line)
+    # Without srun the worker takes the shell's place, or the signal would never reach it.
+    by_srun = settings.get("use_srun") or settings.get("nodes", 1) > 1
+    assert command.split()[0] == ("srun" if by_srun else "exec")
+
+
+def test_set_up_lines_come_before_the_command_and_threads_before_them(tmp_path: Path):
+    setting = Slurm(setup=("module load cuda",))
+    got = text(setting, Execution(threads=3), tmp_path, "tiny", 1).splitlines()
+    places = [got.index(line) for line in ("export OMP_NUM_THREADS=3", "module load cuda")]
+    assert places == sorted(places)
+    assert got.index("module load cuda") < next(i for i, line in enumerate(got) if "exec" in line)
+
+
+def test_runs_are_sent_in_arrays_of_the_clusters_size(site: Path, plan: Plan):
+    sent = cluster(plan).submit(list(plan.runs()))
+    assert [job.id for job in sent.values()] == ["17_0", "17_1", "17_2", "18"]
+    assert list(sent) == [run.key for run in plan.runs()]
+    arrays = [line for i in (0, 1) for line in (site / f"submitted-{i}").read_text().splitlines()
+              if "--array" in line]  # fmt: skip
+    assert arrays == ["#SBATCH --array=0-2%3"]  # one job alone is no array
+    assert attempts.newest_jobs(plan.root) == {key: job.id for key, job in sent.items()}
+
+
+def test_several_runs_share_a_job(site: Path, plan: Plan):
+    sent = cluster(plan, pack=3).submit(list(plan.runs()))
+    assert [job.id for job in sent.values()] == ["17_0", "17_0", "17_0", "17_1"]
+
+
+def test_a_driver_inside_a_job_hides_that_job_from_its_own(
+    site: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("SLURM_CPU_BIND", "mask_cpu:0x1")
+    monkeypatch.setenv("SBATCH_PARTITION", "wrong")
+    monkeypatch.setenv("SLURM_CONF", "/etc/slurm.conf")
+    cluster(plan).submit(list(plan.runs())[:1])
+    names = {line.split("=")[0] for line in (site / "environment").read_text().splitlines()}
+    assert "SLURM_CONF" in names
+    assert not {"SLURM_CPU_BIND", "SBATCH_PARTITION"} & names
+    assert os.environ["SBATCH_PARTITION"] == "wrong"  # here it is as before
+
+
+def test_a_refusal_is_told_in_sbatchs_words_with_a_hint_and_leaves_nothing(site: Path, plan: Plan):
+    words = "sbatch: error: invalid partition specified: gpuu\n"
+    (site / "refusal").write_text(words + "sbatch: error: Batch job submission failed: x\n")
+    with pytest.raises(ConfigError) as caught:
+        cluster(plan, partition="gpuu").submit(list(plan.runs()))
+    assert str(caught.value) == (
+        "sbatch: error: invalid partition specified: gpuu error: Batch job submission failed: x; "
+        "`sinfo -s` lists the partitions"
+    )
+    assert list((plan.root / "jobs").iterdir()) == []
+
+
+def test_a_full_queue_is_waited_for_if_something_of_ours_is_in_it(site: Path, plan: Plan):
+    executor = cluster(plan)
+    refusal = "sbatch: error: QOSMaxSubmitJobPerUserLimit\n"
+    (site / "refusal").write_text(refusal)
+    with pytest.raises(ConfigError, match="QOSMaxSubmitJobPerUserLimit"):
+        executor.submit(list(plan.runs()))
+    show(site, ("9", "RUNNING"), name="trm-tiny-00000000")
+    executor.refresh()
+    assert executor.submit(list(plan.runs())) == {}
+    assert "QOSMaxSubmitJobPerUserLimit" in executor.silence
+
+
+def test_a_job_is_gone_only_after_two_looks_without_it(site: Path, plan: Plan):
+    executor = cluster(plan)
+    (job,) = executor.submit(list(plan.runs())[:1]).values()
+
+    def look(*jobs: tuple[str, str], reason: str = "None") -> bool:
+        show(site, *jobs, reason=reason)
+        executor.refresh()
+        return job.done()
+
+    assert not look(("17", "PENDING"), reason="Priority")
+    assert job.waits() == "Priority"
+    assert not look(("17", "RUNNING"))
+    assert job.waits() == ""
+    assert not look(("17", "NODE_FAIL"))  # which SLURM is about to run again
+    assert not look(("17", "PENDING"), reason="BeginTime")
+    assert not look(("17", "RUNNING"))
+    assert not look()
+    (site / "queue").unlink()
+    executor.refresh()
+    assert not job.done()  # silence says nothing
+    assert look(("17", "COMPLETED"))
+    assert job.failure() == ""
+
+
+def test_a_job_that_ended_says_how(site: Path, plan: Plan):
+    executor = cluster(plan)
+    (job,) = executor.submit(list(plan.runs())[:1]).values()
+    for _ in range(2):
+        show(site, ("17", "OUT_OF_MEMORY"))
+        executor.refresh()
+        ended = job.done()
+    assert ended
+    assert (job.failure(), job.cancelled()) == ("SLURM says OUT_OF_MEMORY", False)
+    (site / "accounts").write_text("17|CANCELLED by 0\n")
+    show(site)
+    executor.refresh()
+    assert (job.failure(), job.cancelled()) == ("SLURM says CANCELLED", True)
+
+
+def test_a_run_whose_heart_beats_is_not_lost_though_the_queue_forgot_it(site: Path, plan: Plan):
+    executor = cluster(plan)
+    run = next(plan.runs())
+    (job,) = executor.submit([run]).values()
+    run.folder.path.mkdir(parents=True)
+    for beat in range(6):
+        run.folder.heartbeat.touch()
+        os.utime(run.folder.heartbeat, ns=(beat, beat))  # a clock that is wrong matters not
+        executor.refresh()
+        assert not job.done()
+    for _ in range(4):
+        executor.refresh()
+        ended = job.done()
+    assert ended
+
+
+def test_a_driver_killed_after_sbatch_finds_its_jobs_by_their_name(site: Path, plan: Plan):
+    runs = list(plan.runs())
+    lost = attempts.new_batch("tiny", [[run.key] for run in runs[:2]])
+    lost.write(plan.root)  # and was killed before the id was written
+    show(site, ("41_0", "RUNNING"), ("41_1", "COMPLETED"), name=lost.name)
+    found = cluster(plan).adopt(runs)
+    assert {key: job.id for key, job in found.items()} == {runs[0].key: "41_0", runs[1].key: "41_1"}
+    assert attempts.newest_jobs(plan.root)[runs[1].key] == "41_1"
+
+
+def test_without_an_answer_nothing_is_submitted(
+    site: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("trm_lab.study.cluster.time.sleep", lambda _: None)
+    (site / "queue").unlink()
+    with pytest.raises(ConfigError, match=r"SLURM does not answer.*nothing was submitted"):
+        cluster(plan).adopt(list(plan.runs()))
+
+
+def test_only_attempts_from_the_same_checkpoint_are_in_vain(plan: Plan):
+    folder = runs_by_key(plan)[ORDER[0]].folder
+    for _ in range(2):
+        attempts.attempted(folder, "17", "")
+    assert attempts.in_vain(folder) == 2
+    folder.write_status({"state": "lost", "checkpointed": 5})
+    assert attempts.in_vain(folder) == 0
+    attempts.attempted(folder, "18", "")
+    with (folder.path / "attempts.jsonl").open("a") as file:
+        file.write('{"job": "19", "fr')  # cut short by a kill
+    assert attempts.in_vain(folder) == 1
+    attempts.forgive(folder)
+    assert attempts.in_vain(folder) == 0
+
+
+Written = Callable[[str, str], Path]
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Written:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+
+    def write(name: str, content: str) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        return path
+
+    return write
+
+
+SWEEP = "name: here\nexecutor: {kind: slurm, profile: mylab, timeout_min: 30}\n"
+
+
+def test_a_sweep_overrules_the_profile_that_it_names(written: Written):
+    written("home/trm_lab/mylab.yaml", "partition: gpu\ntimeout_min: 600\nextra: {nice: 5}\n")
+    executor = load_sweep(written("sweep.yaml", SWEEP)).sweep.executor
+    assert executor == Slurm(
+        profile="mylab", partition="gpu", timeout_min=30, extra={"nice": 5}
+    )  # fmt: skip
+    # One beside the sweep comes first.
+    written("mylab.yaml", "partition: near\n")
+    found = load_sweep(written("sweep.yaml", SWEEP)).sweep
+    assert isinstance(found, Sweep)
+    assert isinstance(found.executor, Slurm)
+    assert found.executor.partition == "near"
+
+
+@pytest.mark.parametrize(
+    ("profile", "error"),
+    [
+        ("partitoin: gpu\n", "mylab.yaml:1:1: partitoin: unknown setting; did you mean partition?"),
+        ("gpus: many\n", "mylab.yaml:1:1: gpus: input should be a valid integer, not 'many'"),
+        ("profile: other\n", "mylab.yaml:1:1: profile: has no place in a profile"),
+        ("- gpu\n", "mylab.yaml: expected a mapping of settings of executor slurm"),
+        ("signal_seconds: 9000\n", "mylab.yaml:1:1: signal_seconds 9000 must be less than"),
+    ],
+)
+def test_an_error_in_a_profile_stands_where_it_is(written: Written, profile: str, error: str):
+    written("home/trm_lab/mylab.yaml", profile)
+    with pytest.raises(ConfigError) as caught:
+        load_sweep(written("sweep.yaml", SWEEP))
+    assert error in str(caught.value)
+
+
+def test_a_profile_that_is_not_there_is_named_with_the_near_miss(written: Written):
+    written("home/trm_lab/mylabs.yaml", "partition: gpu\n")
+    path = written("sweep.yaml", SWEEP)
+    with pytest.raises(ConfigError) as caught:
+        load_sweep(path)
+    assert str(caught.value).startswith(f"{path}:2:25: executor.profile: no profile 'mylab' in ")
+    assert str(caught.value).endswith("; did you mean mylabs?")
+
+
+def test_a_cluster_without_commands_is_refused(plan: Plan, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ConfigError, match="no sbatch and squeue on this machine"):
+        cluster(plan)
+
+
+def test_the_batch_file_names_every_run_of_every_job(site: Path, plan: Plan):
+    cluster(plan, pack=3).submit(list(plan.runs()))
+    (path,) = (plan.root / "jobs").iterdir()
+    told = json.loads(path.read_text())
+    assert told["id"] == "17"
+    assert [len(task) for task in told["tasks"]] == [3, 1]
+    assert f"#SBATCH --job-name={told['name']}" in (site / "submitted-0").read_text()
+    assert {run.folder.state() for run in plan.runs()} == {State.WAITING}
