@@ -69,30 +69,25 @@ def test_arrays_may_be_as_long_as_max_array_size_and_no_longer(
     assert "Invalid job array specification" in refused.stderr
 
 
-def test_a_job_of_the_high_partition_preempts_and_the_other_runs_again(
+def test_a_preempted_job_gets_its_signal_and_may_requeue_itself(
     slurm: Cluster, tmp_path: Path
 ) -> None:
-    job, started, stop = held(slurm, tmp_path, "-p", "low", "-w", "n2", "-c", "2")
-    other = slurm.submit("-p", "high", "-w", "n2", "-c", "2", wrap="true")
-    wait_for("the urgent job", lambda: over(slurm, other), 30)
+    started, stop, script = (tmp_path / name for name in ("started", "stop", "job"))
+    script.write_text(
+        "#!/bin/bash\ntrap 'scontrol requeue $SLURM_JOB_ID' USR2\n"
+        f"echo $SLURMD_NODENAME >> {started}\n{HOLD.format(stop=stop)}\n"
+    )
+    where = ("-w", "n2", "-c", "2")
+    # B: is for a job without srun: the signal is meant for the batch script.
+    low = ("--parsable", "-o", "/dev/null", "-p", "low", "--signal=B:USR2@30", *where)
+    job = slurm.run("sbatch", *low, str(script)).stdout.strip()
+    runs_of(slurm, job, started, 1)
+    urgent = slurm.submit("-p", "high", *where, wrap="true")
+    wait_for("the urgent job", lambda: over(slurm, urgent), 30)
+    slurm.no_requeue_wait(job)
     runs_of(slurm, job, started, 2)
     assert slurm.job(job)[::2] == ("RUNNING", "n2")
     stop.touch()
-    wait_for("end", lambda: over(slurm, job), 20)
-    assert slurm.state(job) == "COMPLETED"
-
-
-def test_the_warning_signal_reaches_a_job(slurm: Cluster, tmp_path: Path) -> None:
-    heard = tmp_path / "heard"
-    script = tmp_path / "job"
-    script.write_text(
-        f"#!/bin/bash\ntrap 'touch {heard}; exit 0' USR2\ntouch {tmp_path}/ready\n"
-        "while true; do sleep 0.05; done\n"
-    )
-    job = slurm.run("sbatch", "--parsable", "-o", "/dev/null", str(script)).stdout.strip()
-    wait_for("ready", (tmp_path / "ready").exists, 20)
-    slurm.run("scancel", "--batch", "--signal=USR2", job)
-    wait_for("heard", heard.exists, 20)
     wait_for("end", lambda: over(slurm, job), 20)
     assert slurm.state(job) == "COMPLETED"
 
