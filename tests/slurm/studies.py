@@ -164,7 +164,7 @@ class Held:
 
 def checkpointed(commands: Commands) -> None:
     """Wait until the one run of a study has a checkpoint."""
-    wait_for("a checkpoint", lambda: list(commands.root.glob("*/seed-0/checkpoints/*")), 60)
+    wait_for("a checkpoint", lambda: list(commands.root.glob("*/seed-0/checkpoints/last.pt")), 60)
 
 
 def inherited(*folders: Path) -> str:

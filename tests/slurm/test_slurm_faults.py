@@ -161,7 +161,7 @@ def test_a_lost_node_s_run_goes_on_elsewhere(
 def test_a_lost_node_s_job_that_may_not_be_requeued_is_sent_again(
     either: Cluster, tmp_path: Path, held: Held, undisturbed: dict[str, Any]
 ) -> None:
-    commands = prepare(tmp_path, ONE, extra={"requeue": False, "no-requeue": True})
+    commands = prepare(tmp_path, ONE, extra={"no-requeue": True})
     with commands.driving() as driver:
         first = held.worker()
         checkpointed(commands)
