@@ -62,14 +62,14 @@ class Commands:
 
     def run(self, *more: str, verb: str = "run") -> "subprocess.CompletedProcess[str]":
         """Drive the study to its end, or do what another verb does with study and sweep."""
-        return command(*self._call(verb), *more)
+        return command(*self.call(verb), *more)
 
     @contextmanager
     def driving(self) -> Iterator["subprocess.Popen[str]"]:
         """Drive the study in the background; a driver that is left at the end is killed."""
         with open(self.folder / "driver.log", "a") as log:
             driver = subprocess.Popen(
-                [sys.executable, "-m", "trm_lab.cli", *self._call("run")],
+                [sys.executable, "-m", "trm_lab.cli", *self.call("run")],
                 stdout=log, stderr=subprocess.STDOUT, text=True, cwd=self.folder,
             )  # fmt: skip
             try:
@@ -92,7 +92,8 @@ class Commands:
         """Give the state of every run."""
         return [row["state"] for row in self.status()]
 
-    def _call(self, verb: str) -> list[str]:
+    def call(self, verb: str) -> list[str]:
+        """Give a verb's command line with study and sweep."""
         study, sweep = str(self.folder / "tiny.yaml"), str(self.folder / "cluster.yaml")
         return [verb, study, "--on", sweep, "--runs", str(self.folder / "runs")]
 

@@ -63,7 +63,7 @@ def completed(commands: Commands, undisturbed: dict[str, Any]) -> None:
 def test_a_preempted_run_goes_on_from_its_checkpoint(
     slurm: Cluster, tmp_path: Path, held: Held, undisturbed: dict[str, Any]
 ) -> None:
-    commands = prepare(tmp_path, ONE, cpus=2, extra={"nodelist": "n2"})
+    commands = prepare(tmp_path, ONE, cpus=2, gpus=1, extra={"nodelist": "n2"})
     with commands.driving() as driver:
         first = held.worker()
         urgent = slurm.submit("-p", "high", "-w", "n2", "-c", "2", wrap="true")
@@ -73,6 +73,7 @@ def test_a_preempted_run_goes_on_from_its_checkpoint(
         held.go()
         assert driver.wait(60) == 0
     assert (second.job, second.restart) == (first.job, "1")  # put back, not sent again
+    assert (first.gpus, second.gpus) == ("0", "0")
     went_on(held, first, second)
     completed(commands, undisturbed)
 
@@ -81,7 +82,8 @@ def test_a_run_longer_than_its_walltime_goes_on_in_the_next(
     slurm: Cluster, tmp_path: Path, held: Held, undisturbed: dict[str, Any]
 ) -> None:
     # SLURM counts in minutes and looks twice a minute: the signal comes after 10 to 30 s.
-    commands = prepare(tmp_path, ONE, timeout_min=1, signal_seconds=40, max_attempts=1)
+    commands = prepare(tmp_path, ONE, timeout_min=1, signal_seconds=40, max_attempts=1,
+                       gpus=1, gpu_flag="gres")  # fmt: skip
     with commands.driving() as driver:
         first = held.worker()
         let_start(slurm, first.job)
@@ -94,14 +96,14 @@ def test_a_run_longer_than_its_walltime_goes_on_in_the_next(
 
 
 def test_a_requeued_run_goes_on(
-    either: Cluster, tmp_path: Path, held: Held, undisturbed: dict[str, Any]
+    slurm: Cluster, tmp_path: Path, held: Held, undisturbed: dict[str, Any]
 ) -> None:
     commands = prepare(tmp_path, ONE)
     with commands.driving() as driver:
         first = held.worker()
         checkpointed(commands)
-        either.run("scontrol", "requeue", first.job)
-        let_start(either, first.job)
+        slurm.run("scontrol", "requeue", first.job)
+        let_start(slurm, first.job)
         second = held.worker(first)
         held.go()
         assert driver.wait(60) == 0
@@ -159,13 +161,13 @@ def test_a_lost_node_s_run_goes_on_elsewhere(
 
 
 def test_a_lost_node_s_job_that_may_not_be_requeued_is_sent_again(
-    either: Cluster, tmp_path: Path, held: Held, undisturbed: dict[str, Any]
+    slurm: Cluster, tmp_path: Path, held: Held, undisturbed: dict[str, Any]
 ) -> None:
-    commands = prepare(tmp_path, ONE, extra={"no-requeue": True})
+    commands = prepare(tmp_path, ONE, extra={"requeue": False, "no-requeue": True})
     with commands.driving() as driver:
         first = held.worker()
         checkpointed(commands)
-        either.lose_node(first.node)
+        slurm.lose_node(first.node)
         second = held.worker(first)
         held.go()
         assert driver.wait(60) == 0
@@ -175,15 +177,15 @@ def test_a_lost_node_s_job_that_may_not_be_requeued_is_sent_again(
 
 
 def test_two_jobs_of_one_run_at_once_do_not_disturb_each_other(
-    either: Cluster, tmp_path: Path, held: Held, undisturbed: dict[str, Any]
+    slurm: Cluster, tmp_path: Path, held: Held, undisturbed: dict[str, Any]
 ) -> None:
     commands = prepare(tmp_path, ONE)
     with commands.driving() as driver:
         first = held.worker()
         checkpointed(commands)
-        either.part_node(first.node)  # the worker lives on, unseen
-        let_start(either, first.job)
-        wait_for("a second run", lambda: either.job(first.job)[0] == "RUNNING", 30)
+        slurm.part_node(first.node)  # the worker lives on, unseen
+        let_start(slurm, first.job)
+        wait_for("a second run", lambda: slurm.job(first.job)[0] == "RUNNING", 30)
         held.go()
         assert driver.wait(90) == 0
     completed(commands, undisturbed)
@@ -214,7 +216,7 @@ def test_a_job_that_somebody_cancels_is_cancelled_and_not_sent_again(
 def test_a_driver_that_is_killed_finds_its_jobs_again(
     slurm: Cluster, tmp_path: Path, held: Held, undisturbed: dict[str, Any]
 ) -> None:
-    commands = prepare(tmp_path, ONE)
+    commands = prepare(tmp_path, ONE, gpus=1, gpu_flag="gpus")
     with counting(slurm) as sizes:
         with commands.driving():
             first = held.worker()
@@ -223,5 +225,5 @@ def test_a_driver_that_is_killed_finds_its_jobs_again(
         done = commands.run()
     assert (done.returncode, done.stderr) == (0, "")
     assert sum(sizes.values()) == 1
-    assert {step.pid for step in held.steps()} == {first.pid}
+    assert {(step.pid, step.gpus) for step in held.steps()} == {(first.pid, "0")}
     completed(commands, undisturbed)

@@ -1,6 +1,6 @@
 """Studies on a real SLURM, undisturbed: through the command line, from sweep file to results."""
 
-import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,13 +8,11 @@ from typing import Any
 import pytest
 
 from tests.slurm.cluster import Cluster
-from tests.slurm.processes import wait_for
+from tests.slurm.processes import wait_for, which
 from tests.slurm.studies import (
+    CONTRASTS,
     MANY,
-    ONE,
-    UPDATES,
-    Commands,
-    Held,
+    VARIANTS,
     command,
     counting,
     in_process,
@@ -23,7 +21,12 @@ from tests.slurm.studies import (
 )
 from tests.study.tiny import results, states
 
-SHORT = ((f"updates: {UPDATES}", "updates: 2"), (f"every: {UPDATES}", "every: 2"))
+SINGLE = (
+    (VARIANTS, "  - {name: only, series: TRM}\n"),
+    (CONTRASTS, ""),
+    ("seeds: [0, 1]", "seeds: [0]"),
+)
+"""What makes the tiny study a single run."""
 
 pytestmark = pytest.mark.xdist_group("slurm")
 
@@ -38,6 +41,12 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 def four(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What 2 cells x 2 seeds give in one process."""
     return results(in_process(tmp_path_factory.mktemp("four")).root)
+
+
+@pytest.fixture(scope="module")
+def single(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What a single run gives in one process."""
+    return results(in_process(tmp_path_factory.mktemp("single"), SINGLE).root)
 
 
 @pytest.mark.slow
@@ -57,9 +66,9 @@ def test_twelve_cells_come_back_exactly_in_arrays_no_longer_than_allowed(
 
 
 @pytest.mark.slow
-def test_several_runs_share_a_job(either: Cluster, tmp_path: Path, four: dict[str, Any]) -> None:
+def test_several_runs_share_a_job(slurm: Cluster, tmp_path: Path, four: dict[str, Any]) -> None:
     commands = prepare(tmp_path, pack=3)
-    with counting(either) as sizes:
+    with counting(slurm) as sizes:
         done = commands.run()
     assert (done.returncode, done.stderr) == (0, "")
     assert results(commands.root) == four
@@ -68,9 +77,9 @@ def test_several_runs_share_a_job(either: Cluster, tmp_path: Path, four: dict[st
 
 @pytest.mark.slow
 def test_a_driver_inside_a_job_sends_jobs_of_their_own_kind(
-    slurm: Cluster, tmp_path: Path, four: dict[str, Any]
+    slurm: Cluster, tmp_path: Path, single: dict[str, Any]
 ) -> None:
-    commands, out = prepare(tmp_path, pack=4), tmp_path / "out"
+    commands, out = prepare(tmp_path, SINGLE), tmp_path / "out"
     arguments = ("tiny.yaml", "--on", "cluster.yaml", "--runs", "runs")
     line = " ".join([sys.executable, "-m", "trm_lab.cli", "run", *arguments])
     options = ("-p", "high", "-c", "2", "--mem", "300", "-w", "n1", "-D", str(tmp_path))
@@ -84,8 +93,8 @@ def test_a_driver_inside_a_job_sends_jobs_of_their_own_kind(
         return outer not in slurm.jobs()
 
     wait_for("the driver", ended, 120)
-    assert "4 completed" in out.read_text()
-    assert results(commands.root) == four
+    assert "1 completed" in out.read_text()
+    assert results(commands.root) == single
     (inner,) = (text for job, text in seen.items() if job != outer)
     for wanted in ("Partition=low", "NumCPUs=1 ", "CPUs/Task=1 ", "MinMemoryNode=205M"):
         assert wanted in inner
@@ -114,6 +123,7 @@ def test_a_waiting_job_s_reason_is_shown_and_it_can_be_cancelled(
         def reason() -> str:
             return str(commands.status()[0].get("reason"))
 
+        wait_for("the study's folder", (commands.root / "plan.json").exists, 60)
         wait_for("reason", lambda: "PartitionDown" in reason(), 60, every=0.5)
         row = commands.status()[0]
         assert row["state"] == "waiting"
@@ -126,61 +136,60 @@ def test_a_waiting_job_s_reason_is_shown_and_it_can_be_cancelled(
 
 
 @pytest.mark.slow
-def test_a_driver_killed_between_sbatch_and_its_note_leaves_no_run_lost_or_doubled(
+def test_a_driver_killed_while_sbatch_answers_loses_and_doubles_no_run(
     slurm: Cluster, tmp_path: Path, four: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commands = prepare(tmp_path / "study")
-    real = slurm.ask("which", "sbatch")
     fatal = tmp_path / "bin" / "sbatch"
     fatal.parent.mkdir()
-    fatal.write_text(f'#!/bin/bash\n{real} "$@"\nkill -KILL $PPID\n')
+    fatal.write_text(f'#!/bin/bash\n{which("sbatch")} "$@"\nkill -KILL $PPID\n')
     fatal.chmod(0o755)
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", inherited(fatal.parent))
+        assert commands.run().returncode == -9
+    # Those jobs cannot start: what they were to run was not in its place yet.
+    done = commands.run()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {row["attempt"] for row in commands.status()} == {1}
+    assert results(commands.root) == four
+
+
+@pytest.mark.slow
+def test_a_driver_killed_between_sbatch_and_its_note_finds_its_jobs_again(
+    slurm: Cluster, tmp_path: Path, four: dict[str, Any]
+) -> None:
+    commands = prepare(tmp_path)
+    fatal = (
+        "import os\nfrom trm_lab.cli import main\nfrom trm_lab.study.attempts import Batch\n"
+        "Batch.submitted = lambda *_: os.kill(os.getpid(), 9)\nmain()"
+    )
     with counting(slurm) as sizes:
-        with monkeypatch.context() as patch:
-            patch.setenv("PATH", inherited(fatal.parent))
-            assert commands.run().returncode == -9
-        assert len(slurm.jobs()) == 4
+        driver = subprocess.run([sys.executable, "-c", fatal, *commands.call("run")], timeout=60)
+        assert driver.returncode == -9
         done = commands.run()
     assert (done.returncode, done.stderr) == (0, "")
     assert sum(sizes.values()) == 4
+    assert {row["attempt"] for row in commands.status()} == {1}
     assert results(commands.root) == four
 
 
 @pytest.mark.slow
 def test_detached_drivers_and_single_rounds_bring_a_study_to_its_end(
-    slurm: Cluster, tmp_path: Path, four: dict[str, Any]
+    slurm: Cluster, tmp_path: Path, single: dict[str, Any]
 ) -> None:
-    detached, rounds = prepare(tmp_path / "a", pack=4), prepare(tmp_path / "b", pack=4)
+    detached, rounds = prepare(tmp_path / "a", SINGLE), prepare(tmp_path / "b", SINGLE)
+
+    def sync() -> bool:
+        assert rounds.run(verb="sync").returncode == 0
+        return set(states(rounds.root).values()) == {"completed"}
+
+    def finished() -> bool:
+        return (detached.root / "results.nc").exists()
+
     with counting(slurm) as sizes:
         assert detached.run("--detach").returncode == 0
-
-        def sync() -> bool:
-            assert rounds.run(verb="sync").returncode in (0, 1)
-            return set(states(rounds.root).values()) == {"completed"}
-
         wait_for("rounds", sync, 90)
-        wait_for("detached", lambda: set(detached.states()) == {"completed"}, 60, every=0.5)
-    assert results(detached.root) == four
-    assert results(rounds.root) == four
+        wait_for("the detached driver", finished, 60)
+    assert results(detached.root) == single
+    assert results(rounds.root) == single
     assert sum(sizes.values()) == 2
-
-
-@pytest.mark.slow
-def test_each_dialect_gives_a_run_its_gpu(
-    slurm: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    held = Held(tmp_path)
-    held.go()
-    monkeypatch.setenv("TRM_LAB_HOLD", str(tmp_path))
-    got: dict[str, set[str]] = {}
-    for flag in ("gpus_per_node", "gres", "gpus", "none"):
-        before = held.steps()
-        commands: Commands = prepare(
-            tmp_path / flag, ONE, SHORT,
-            gpus=1, gpu_flag=flag,
-        )  # fmt: skip
-        done = commands.run()
-        assert (done.returncode, done.stderr) == (0, "")
-        got[flag] = {step.gpus for step in held.steps(*before)}
-    assert got == {"gpus_per_node": {"0"}, "gres": {"0"}, "gpus": {"0"}, "none": {"none"}}
-    assert "CUDA_VISIBLE_DEVICES" not in os.environ

@@ -126,7 +126,8 @@ class Cluster:
                     given["gpus"] = setting.gpus * setting.nodes
                 case "none":
                     pass
-        chosen["additional_parameters"] = given | {"requeue": True} | setting.extra
+        options = given | {"requeue": True} | setting.extra
+        chosen["additional_parameters"] = {k: v for k, v in options.items() if v is not False}
         return {key: value for key, value in chosen.items() if value is not None}
 
     def _setup(self) -> list[str]:
