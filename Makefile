@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Debian packages that some tests need; without them those tests skip.
-TEST_PACKAGES := chromium
+TEST_PACKAGES := chromium munge slurm-wlm slurmdbd mariadb-server-core postgresql
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 .PHONY: help setup demo test quick test-deps check figures golden bench clean
@@ -37,16 +37,16 @@ demo: $(READY)
 	$(BIN)/trm-lab demo
 
 test: $(READY)
-	$(BIN)/pytest -n 2
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 quick: $(READY)
-	$(BIN)/pytest -n 2 -m "not slow"
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow"
 
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2 -m "not slow"
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow"
 
 figures: $(READY)
 	for script in analysis/*.py; do \

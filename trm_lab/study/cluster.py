@@ -227,7 +227,8 @@ def parameters(setting: Slurm, execution: Execution, name: str) -> dict[str, Any
             given["gpus"] = setting.gpus * setting.nodes
         case "none":
             pass
-    chosen["additional_parameters"] = given | setting.extra
+    options = given | setting.extra
+    chosen["additional_parameters"] = {k: v for k, v in options.items() if v is not False}
     optional = {"partition", "account", "qos", "constraint", "mem"}
     return {k: v for k, v in chosen.items() if v is not None or k not in optional}
 
