@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from trm_lab.config.base import BY_NAME, Setting
+from trm_lab.config.base import BY_NAME, Pick, Setting
 
 
 class Execution(Setting):
@@ -43,6 +43,10 @@ class Local(Setting):
 Executor = Annotated[InProcess | Local, Field(discriminator="kind"), BY_NAME]
 
 
+CellPick = Annotated[Pick, BeforeValidator(lambda v: {"cell": v} if isinstance(v, str) else v)]
+"""A pick, or the name of one cell: "deep, model.T=2" is {cell: "deep, model.T=2"}."""
+
+
 class Sweep(Setting):
     """One way to execute a study: sweeps/<name>.yaml."""
 
@@ -51,6 +55,8 @@ class Sweep(Setting):
     execution: Execution = Execution(threads=1)
     seeds: int | None = Field(default=None, ge=1)
     """Take only the first so many seeds of the study; all if null."""
+    cells: Annotated[tuple[CellPick, ...], Field(strict=False, min_length=1)] | None = None
+    """Take only these cells, each by its name or by variant and factors; all if null."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Recipe settings by dotted name, laid over every cell: a smaller budget.  They change what is
     computed, so such a sweep has a results folder of its own."""

@@ -130,7 +130,8 @@ class Plan:
         lines = []
         for contrast in self.matrix.study.contrasts:
             for other, factors in product(contrast.against, combinations):
-                changed = differences(recipes[contrast.baseline, factors], recipes[other, factors])
+                one, two = recipes.get((contrast.baseline, factors)), recipes.get((other, factors))
+                changed = differences(one, two) if one and two else []
                 if len(changed) > 1:
                     lines.append(
                         f"{other} against {contrast.baseline}: {len(changed)} settings change at "
