@@ -33,7 +33,7 @@ SCHEMA = 1
 
 
 NOT_IN_SWEEP = "not in this sweep"
-"""What is said of a study's run that the last sweep's seeds leave out and that never began."""
+"""What is said of a study's run that the last sweep leaves out and that never began."""
 
 
 class State(StrEnum):

@@ -106,8 +106,13 @@ def _planned(root: Path) -> list[tuple[dict[str, Any], int, bool]]:
         raise ConfigError(f"{path}: no such file{made_by}") from None
     except ValueError as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
-    taken = made.get("sweep_seeds") or made["seeds"]
-    return [(cell, seed, seed in taken) for cell in made["cells"] for seed in made["seeds"]]
+    seeds = made.get("sweep_seeds") or made["seeds"]
+    cells = set(made.get("sweep_cells") or (cell["cell"] for cell in made["cells"]))
+    return [
+        (cell, seed, seed in seeds and cell["cell"] in cells)
+        for cell in made["cells"]
+        for seed in made["seeds"]
+    ]
 
 
 def counted(counts: Counter[State]) -> str:

@@ -106,7 +106,8 @@ def parse_yaml(text: str, name: str) -> Source:
         for path, at in _walk(node, data, ()):
             places[path] = at
             if len(places) > MOST_VALUES:
-                raise ConfigError(f"{name}:{at[0]}:{at[1]}: more than {MOST_VALUES:,} values, "
+                line, column = places[path[:1]]
+                raise ConfigError(f"{name}:{line}:{column}: more than {MOST_VALUES:,} values, "
                                   "those of aliases counted")  # fmt: skip
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark

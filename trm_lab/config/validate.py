@@ -110,14 +110,17 @@ def _meant(detail: ErrorDetails) -> str:
     return ""
 
 
-def _named(what: str, kind: type[BaseModel], path: Path) -> tuple[str, ...]:
+def _named(what: str, kind: type[BaseModel], path: Path) -> Path:
     """Give the setting that the error of several settings starts with, so that its place is shown.
 
     "train.ema_table: ..." is an error of a whole recipe and reads as one at train.ema_table.
     """
-    named: list[str] = []
+    named: list[str | int] = []
     models = [kind]
-    for part in (*(str(p) for p in path), *what.partition(":")[0].partition(" ")[0].split(".")):
+    for part in (*path, *what.partition(":")[0].partition(" ")[0].split(".")):
+        if isinstance(part, int):  # an item of a list of the models at hand
+            named.append(part)
+            continue
         fields = [m.model_fields[part] for m in models if part in m.model_fields]
         if not fields:
             break

@@ -4,7 +4,7 @@ The matrix is enumerated here, not sampled.  Torch-free.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from trm_lab.config.base import Pick
 from trm_lab.config.changes import Change, blamed, lay, nest, new_ancestors
 from trm_lab.config.extension import once_per_module
 from trm_lab.config.halting import Oracle, WhenHalted
@@ -21,9 +22,17 @@ from trm_lab.config.recipe import Recipe
 from trm_lab.config.remarks import remarks, twins
 from trm_lab.config.source import Path, Places, Source, merge
 from trm_lab.config.study import Study
-from trm_lab.config.validate import suggest, validate
+from trm_lab.config.validate import show, suggest, validate
 from trm_lab.errors import ConfigError
-from trm_lab.study.combinations import MOST_CELLS, Combination, cells_left, plain, refuse_size
+from trm_lab.study.combinations import (
+    MOST_CELLS,
+    Combination,
+    cells_left,
+    matches,
+    pick_problems,
+    plain,
+    refuse_size,
+)
 from trm_lab.study.names import apart, name_problems
 
 
@@ -150,6 +159,35 @@ def _recipe(data: Any, placed: Callable[[], Source]) -> Recipe:
         return Recipe.model_validate(data)
     except ValidationError:
         return validate(Recipe, placed())
+
+
+def takes(pick: Pick, cell: Cell) -> bool:
+    """Say whether a pick of a sweep means a cell."""
+    rest = {key: value for key, value in pick.items() if key != "cell"}
+    named = "cell" not in pick or pick["cell"] in (cell.variant, cell.name)
+    return named and matches(rest, cell.arm, cell.levels)
+
+
+def refuse_slice(picks: Sequence[Pick], matrix: Matrix, source: Source) -> None:
+    """Refuse a sweep whose `cells` name what the study does not have.
+
+    Raises:
+        ConfigError: every such name, and every entry that means no cell.
+    """
+    problems: list[str] = []
+    for at, pick in enumerate(picks):
+        path: Path = ("cells", at)
+        rest = {key: value for key, value in pick.items() if key != "cell"}
+        found = pick_problems(rest, matrix.study, source, path) if rest or not pick else []
+        named = [cell for cell in matrix.cells if takes({"cell": pick.get("cell")}, cell)]
+        if "cell" in pick and not named:
+            names = [cell.variant for cell in matrix.cells]
+            said = f"no cell {show(pick['cell'])}{suggest(pick['cell'], names)}"
+            found.append(f"{source.place((*path, 'cell'))}: cells.{at}: {said}")
+        if not found and not any(takes(pick, cell) for cell in matrix.cells):
+            found.append(f"{source.place(path)}: cells.{at}: no cell has all of {show(pick)}")
+        problems += found
+    _raise(problems)
 
 
 def no_cell(option: str, asked: str, cells: Iterable[Cell]) -> ConfigError:
