@@ -18,7 +18,7 @@ Path = tuple[str | int, ...]
 """Keys and indices from the top of a document."""
 Places = dict[Path, tuple[int, int]]
 """1-based line and column by path."""
-MOST_VALUES = 500_000
+MOST_VALUES = 300_000
 """In one file, aliases written out: a few lines of aliases of aliases make as many as they like."""
 MOST_LEVELS = 50
 """What nests too deep to be read nests deeper than this; settings nest 5 deep."""
