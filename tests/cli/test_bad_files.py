@@ -301,7 +301,7 @@ TABLE: dict[str, tuple[tuple[str, str | bytes], str, str]] = {
     "a million cells": (
         edited((DEEP, ""), ("[deep]", "[shallow]"),
                factors(f"model.T: {THOUSAND}\n  model.n: {THOUSAND}")), "19:1",
-        "1,000,000 cells, 1 variants and factors 1,000 x 1,000; more than 100,000 are made by "
+        "1,000,000 cells of 1 variant and factors 1,000 x 1,000; more than 100,000 are made by "
         "`trm-lab validate`, `plan` and `run` with --yes-really only",
     ),
 }  # fmt: skip

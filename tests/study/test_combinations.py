@@ -201,12 +201,12 @@ def test_a_billion_cells_are_refused_at_once():
     with pytest.raises(ConfigError) as caught:
         expand_study(source)
     assert time.process_time() - began < 0.5
-    assert str(caught.value).startswith("tiny.yaml:20:1: 2,000,000,000 cells, 2 variants and ")
+    assert str(caught.value).startswith("tiny.yaml:20:1: 2,000,000,000 cells of 2 variants and ")
 
 
 def test_a_limit_may_be_raised_or_taken_away():
     source = parse_yaml(study(factors("  model.T: [1, 2]\n")).text, "tiny.yaml")
-    with pytest.raises(ConfigError, match=r"4 cells, .*; more than 3 are made by"):
+    with pytest.raises(ConfigError, match=r"4 cells of .*; more than 3 are made by"):
         expand_study(source, most=3)
     assert (
         len(expand_study(source, most=4).cells) == len(expand_study(source, most=None).cells) == 4

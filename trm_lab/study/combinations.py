@@ -59,10 +59,11 @@ def refuse_size(study: Study, source: Source, most: int | None) -> None:
         return
     sizes = " x ".join(f"{len(values):,}" for values in study.factors.values())
     how = {"product": sizes, "zip": f"zip of {sizes}", "one_at_a_time": f"one at a time of {sizes}"}
-    of = f", {len(study.variants):,} variants and factors {how[study.mode]}" * bool(sizes)
+    arms = len(study.variants)
+    of = f" of {arms:,} variant{'s' * (arms > 1)} and factors {how[study.mode]}" * bool(sizes)
     raise ConfigError(
-        f"{source.place(('factors' if sizes else 'variants',))}: {cells:,} cells{of}; more than "
-        f"{most:,} are made by `trm-lab validate`, `plan` and `run` with --yes-really only"
+        f"{source.place(('factors' if sizes else 'variants',))}: {cells:,} cells{of}; more "
+        f"than {most:,} are made by `trm-lab validate`, `plan` and `run` with --yes-really only"
     )
 
 
