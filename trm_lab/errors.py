@@ -1,5 +1,7 @@
 """Errors that a user can act on."""
 
+from collections.abc import Iterable
+
 
 class ConfigError(ValueError):
     """Something in a file, an argument or a folder that the user can mend.
@@ -7,6 +9,23 @@ class ConfigError(ValueError):
     The text names the place, the rule, the value and, where there is one, the near miss.  The
     command line prints it without a traceback and exits with code 2.
     """
+
+
+def near_miss(word: object, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Give the name that a misspelt word most likely stands for, if one is near.
+
+    Case does not count, and the beginning of a name stands for it.  `cutoff`: least similarity, 0
+    to 1 (that of `difflib`).
+    """
+    from difflib import get_close_matches
+
+    said = str(word).lower()
+    names: dict[str, str] = {}
+    for name in known:
+        names.setdefault(name.lower(), name)
+    longer = [name for name in names if len(said) > 2 and name.startswith(said)]
+    found = longer or get_close_matches(said, names, n=1, cutoff=cutoff)
+    return names[found[0]] if found else None
 
 
 class RunBusyError(RuntimeError):

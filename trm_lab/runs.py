@@ -37,7 +37,7 @@ PROBE_SECONDS = 0.25
 """How long a lock is waited for at least: others take it for a moment to see whether it is free."""
 
 NOT_IN_SWEEP = "not in this sweep"
-"""What is said of a study's run that the last sweep's seeds leave out and that never began."""
+"""What is said of a study's run that the last sweep leaves out and that never began."""
 
 
 class State(StrEnum):

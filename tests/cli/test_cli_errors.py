@@ -128,8 +128,8 @@ def test_a_missing_file_is_named_with_the_near_miss(folder: Path, trm_lab: TrmLa
         "error: .: is a folder, not a study; nothing in it is known to trm-lab\n"
     )
     (folder / "binary.yaml").write_bytes(b"\xff\xfe\x00")
-    assert refused(trm_lab, "plan", "binary.yaml").startswith(
-        "error: binary.yaml: cannot be read: 'utf-8' codec can't decode byte 0xff"
+    assert refused(trm_lab, "plan", "binary.yaml") == (
+        "error: binary.yaml:1:1: byte 0xff is not text in UTF-8\n"
     )
 
 

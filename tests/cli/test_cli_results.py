@@ -74,6 +74,16 @@ def test_the_status_names_runs_that_the_sweep_leaves_out(folder: Path, trm_lab: 
     ]  # fmt: skip
 
 
+def test_cells_that_the_sweep_leaves_out_are_named_like_its_seeds(folder: Path, trm_lab: TrmLab):
+    plan = json.loads(Path("runs/tiny/plan.json").read_text())
+    assert plan["sweep_cells"] == [SHALLOW, DEEP]
+    Path("runs/tiny/plan.json").write_text(json.dumps(plan | {"sweep_cells": [DEEP]}))
+    shutil.rmtree(f"runs/tiny/{SHALLOW}")
+    assert trm_lab("status", "tiny.yaml").out.splitlines()[-1] == "2 completed; 4 not in this sweep"
+    told = trm_lab("collect", "tiny.yaml").out
+    assert told == "runs/tiny/results.nc: 2 runs, 4 more not in this sweep\n"
+
+
 def test_a_run_of_an_earlier_sweep_is_shown_as_it_is(folder: Path, trm_lab: TrmLab):
     shutil.copytree(f"runs/tiny/{DEEP}/seed-1", f"runs/tiny/{DEEP}/seed-2")
     assert trm_lab("status", "tiny.yaml").out.splitlines()[-1] == "5 completed; 1 not in this sweep"

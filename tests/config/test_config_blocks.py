@@ -24,7 +24,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"positions": {"kind": "rope_2d", "columns": 10}},
-        "positions: rope_2d: 81 cells do not fill rows of 10; give positions.columns that "
+        "model.positions: rope_2d: 81 cells do not fill rows of 10; give positions.columns that "
         "divides them, or use positions: rope",
     ),
     ({"ffn": {"kind": "moe", "experts": 2, "active": 3}}, "active 3 is more than experts 2"),

@@ -34,7 +34,7 @@ CASES = {
     ),
     "a fraction for a count": (
         MLP + "model:\n  layers: 2.0\n",
-        "r.yaml:3:3: model.layers: input should be a valid integer, not 2.0",
+        "r.yaml:3:3: model.layers: input should be a valid integer, not 2.0; did you mean 2?",
     ),
     "a number out of range": (
         MLP + "model: {n: 0}\n",
@@ -267,8 +267,34 @@ CASES = {
         "- preset\n- trm_mlp\n",
         "r.yaml:1:1: expected a mapping of settings, found ['preset', 'trm_mlp']",
     ),
-    "an empty file": ("", "r.yaml: expected a mapping of settings, found None"),
-    "a key that is no text": (MLP + "1: 2\n", "r.yaml:1:1: 1: keys should be strings, not 1"),
+    "an empty file": ("", "r.yaml:1:1: expected a mapping of settings, found nothing"),
+    "a key that is no text": (
+        MLP + "1: 2\n",
+        "r.yaml:2:1: the name of a setting is text, not 1",
+    ),
+    "a misspelt preset": (
+        "seed: 1\npreste: trm_mlp\n",
+        "r.yaml:2:1: preste: unknown setting; did you mean preset?",
+    ),
+    "a word that was a truth value": (
+        MLP + "train: {ema_table: off}\n",
+        "r.yaml:2:9: train.ema_table: input should be a valid boolean, not 'off'; did you mean "
+        "false?",
+    ),
+    "a number in quotes": (
+        MLP + "model:\n  width: '64'\n",
+        "r.yaml:3:3: model.width: input should be a valid integer, not '64'; did you mean 64?",
+    ),
+    "a power of ten for a count": (
+        MLP + "train: {updates: 5.5e3}\n",
+        "r.yaml:2:9: train.updates: input should be a valid integer, not 5500.0; did you mean "
+        "5500?",
+    ),
+    "a number with a gap": (
+        MLP + "train: {optimizer: {lr: 1_0.5}}\n",
+        "r.yaml:2:21: train.optimizer.lr: input should be a valid number, not '1_0.5'; did you "
+        "mean 10.5?",
+    ),
     "no YAML": ("a: [1\nb: 2\n", "r.yaml:2:2: expected ',' or ']', but got ':'"),
     "a tab": ("a:\n\t- b\n", "r.yaml:2:1: found character '\\t' that cannot start any token"),
     "two documents": ("a: 1\n---\nb: 2\n", "r.yaml:2:1: but found another document"),
@@ -278,7 +304,15 @@ CASES = {
     ),
     "an alias of itself": (
         "model: &m {layers: *m}\n",
-        "r.yaml: nested without end, as by an alias of itself",
+        "r.yaml:1:20: *m stands inside &m: nested without end",
+    ),
+    "an alias of a list in itself": (
+        "eval:\n  steps: &a [*a]\n",
+        "r.yaml:2:14: *a stands inside &a: nested without end",
+    ),
+    "what nests too deep": (
+        "model: " + "[" * 2000,
+        "r.yaml:1:57: nested more than 50 deep",
     ),
 }
 

@@ -210,11 +210,10 @@ def test_an_error_of_a_factor_is_named_at_its_place():
         "tiny.yaml:21:3: modl: unknown setting; did you mean model?"
     )
     assert refusal(factors("  model.T: [1, 2.5]\n")) == (
-        "tiny.yaml:21:3: model.T: input should be a valid integer, not 2.5"
+        "tiny.yaml:21:16: model.T: input should be a valid integer, not 2.5"
     )
     assert refusal(factors("  model.T: []\n")) == (
-        "tiny.yaml:21:3: factors.model.T: tuple should have at least 1 item after validation, "
-        "not 0, not []"
+        "tiny.yaml:21:3: factors.model.T: needs 1 or more, and is []"
     )
 
 
@@ -350,36 +349,49 @@ def test_an_argument_that_is_no_setting_is_refused(argument: str, text: str):
 
 def test_two_variants_of_one_recipe_are_refused():
     assert refusal(variant("model.n: 1")) == (
-        "tiny.yaml:17:1: variants 'shallow' and 'deep' are the same recipe"
+        "tiny.yaml:19:5: variants 'shallow' and 'deep' are the same recipe"
     )
     assert refusal(factors("  model.T: [3, 3]\n")) == (
-        "tiny.yaml:17:1: variants 'shallow, model.T=3' and 'shallow, model.T=3' are the same recipe"
+        "tiny.yaml:21:16: variants 'shallow, model.T=3' and 'shallow, model.T=3' are the same "
+        "recipe"
     )
 
 
 @pytest.mark.parametrize(
     ("replacement", "text"),
     [
-        (("seeds: [0, 1]", "seeds: [0, 1, 0]"), "20:1: seeds given twice: 0"),
-        (("name: deep", "name: shallow"), "17:1: variants given twice: shallow"),
+        (("seeds: [0, 1]", "seeds: [0, 1, 0]"), "20:15: seeds.2: 0 is given twice"),
+        (
+            ("name: deep", "name: shallow"),
+            "19:6: variants.1.name: 'shallow' is given twice\n"
+            "tiny.yaml:23:71: contrasts.0.against.0: no variant 'deep'; known: shallow",
+        ),
+        (
+            ("against: [deep]", "against: [deep, shallow]"),
+            "23:77: contrasts.0.against.1: 'shallow' is the baseline itself",
+        ),
+        (
+            ("contrasts:", "fits: [{name: f, law: power}, {name: f, law: saturating}]\ncontrasts:"),
+            "22:32: fits.1.name: 'f' is given twice",
+        ),
         (
             ("[deep]", "[deeper]"),
-            "22:1: contrasts: depth names 'deeper', which is none of deep, shallow",
+            "23:71: contrasts.0.against.0: no variant 'deeper'; did you mean deep?",
         ),
         (
             ("baseline: shallow", "baseline: shalow"),
-            "22:1: contrasts: depth names 'shalow', which is none of deep, shallow",
+            "23:42: contrasts.0.baseline: no variant 'shalow'; did you mean shallow?",
         ),
         (
             ("contrasts:", "fits: [{name: f, law: power, series: HRM}]\ncontrasts:"),
-            "22:1: fits: f names 'HRM', which is none of TRM",
+            "22:30: fits.0.series: no series 'HRM'; did you mean TRM?",
         ),
         (
             (
                 "contrasts:",
                 "fits: [{name: f, law: power, series: TRM, variants: [steep]}]\ncontrasts:",
             ),
-            "22:1: fits: f names 'steep', which is none of deep, shallow",
+            "22:54: fits.0.variants.0: no variant 'steep'; did you mean deep?",
         ),
     ],
 )
@@ -392,8 +404,8 @@ def test_names_that_do_not_hold_are_refused(replacement: tuple[str, str], text: 
     [
         (("name: tiny", "name: Tiny Study"), "tiny.yaml:1:1: name: string should match pattern "
          "'^[a-z0-9_]+$', not 'Tiny Study'"),
-        (("seeds: [0, 1]", "seeds: []"), "tiny.yaml:20:1: seeds: tuple should have at least 1 "
-         "item after validation, not 0, not []"),
+        (("seeds: [0, 1]", "seeds: []"), "tiny.yaml:20:1: seeds: needs 1 or more, and is "
+         "[]"),
         (("seeds: [0, 1]", "seeds: [-1]"), "tiny.yaml:20:9: seeds.0: input should be greater than "
          "or equal to 0, not -1"),
         (("hypothesis: It does.\n", ""), "tiny.yaml:1:1: hypothesis: is required"),

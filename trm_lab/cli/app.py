@@ -50,6 +50,9 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", help="A recipe setting for every cell: model.T=3.")
 ]
 SetOne = Annotated[list[str] | None, typer.Option("--set", help="A recipe setting: model.T=3.")]
+Really = Annotated[
+    bool, typer.Option("--yes-really", help="Make a matrix of more than 100,000 cells too.")
+]
 Runs = Annotated[Path, typer.Option("--runs", help="Folder that holds the studies' results.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads; small models are fastest on one.")]
@@ -68,9 +71,10 @@ def demo(
 @app.command()
 def validate(
     files: Annotated[list[Path], typer.Argument(help="Study, sweep or recipe files.")],
+    yes_really: Really = False,
 ) -> None:
     """Check files and print every error with its line and column, and warnings."""
-    raise typer.Exit(studies.validate(files))
+    raise typer.Exit(studies.validate(files, yes_really))
 
 
 @app.command()
@@ -80,9 +84,10 @@ def plan(
     set_: Set = None,
     runs: Runs = RUNS,
     json: Json = False,
+    yes_really: Really = False,
 ) -> None:
     """Show what a study would run and what it would cost; nothing runs."""
-    studies.plan(study, on, set_ or [], runs, json)
+    studies.plan(study, on, set_ or [], runs, json, yes_really)
 
 
 @app.command()
@@ -94,13 +99,14 @@ def run(
     ] = None,
     set_: Set = None,
     runs: Runs = RUNS,
+    yes_really: Really = False,
     detach: Annotated[
         bool, typer.Option("--detach/--wait", help="Drive it in the background.")
     ] = False,
 ) -> None:
     """Start or resume a study; what is done is not done again."""
     act = studies.detach if detach else studies.run
-    raise typer.Exit(act(study, on, only, set_ or [], runs))
+    raise typer.Exit(act(study, on, only, set_ or [], runs, yes_really))
 
 
 @app.command()
@@ -112,9 +118,10 @@ def sync(
     ] = None,
     set_: Set = None,
     runs: Runs = RUNS,
+    yes_really: Really = False,
 ) -> None:
     """Do one round of `run` and go, as from cron: hear what ended, send what there is room for."""
-    raise typer.Exit(studies.sync(study, on, only, set_ or [], runs))
+    raise typer.Exit(studies.sync(study, on, only, set_ or [], runs, yes_really))
 
 
 @app.command()

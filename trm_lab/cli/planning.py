@@ -11,10 +11,13 @@ if TYPE_CHECKING:
     from trm_lab.study.plan import Plan
 
 
-def plan_of(study: Path, on: Path | None, settings: list[str], runs: Path) -> "Plan":
-    """Plan a study file on a sweep file."""
+def plan_of(
+    study: Path, on: Path | None, settings: list[str], runs: Path, yes_really: bool = False
+) -> "Plan":
+    """Plan a study file on a sweep file; `yes_really` takes any number of cells."""
     from trm_lab.config.source import read_yaml
     from trm_lab.paths import STUDY, SWEEP
+    from trm_lab.study.combinations import MOST_CELLS
     from trm_lab.study.plan import load_sweep, make_plan
 
     expect(study, STUDY)
@@ -22,7 +25,8 @@ def plan_of(study: Path, on: Path | None, settings: list[str], runs: Path) -> "P
         expect(on, SWEEP)
     source = read_yaml(study)
     sweep = None if on is None else load_sweep(on)
-    return make_plan(source, sweep=sweep, settings=tuple(settings), runs=runs)
+    most = None if yes_really else MOST_CELLS
+    return make_plan(source, sweep=sweep, settings=tuple(settings), runs=runs, most=most)
 
 
 def root_of(study: Path, on: Path | None, settings: list[str], runs: Path) -> Path:

@@ -32,7 +32,7 @@ def demo(out: Path, workers: int | None) -> int:
     return code
 
 
-def validate(files: list[Path]) -> int:
+def validate(files: list[Path], yes_really: bool) -> int:
     """Check each file as what its keys say it is; warn of what will not act as written."""
     from trm_lab.config.execution import Sweep
     from trm_lab.config.presets import recipe_from
@@ -40,6 +40,7 @@ def validate(files: list[Path]) -> int:
     from trm_lab.config.source import read_yaml
     from trm_lab.config.validate import validate as check
     from trm_lab.paths import STUDY, SWEEP, kind_of_data
+    from trm_lab.study.combinations import MOST_CELLS
     from trm_lab.study.matrix import expand_study
 
     problems = []
@@ -49,7 +50,7 @@ def validate(files: list[Path]) -> int:
             source = read_yaml(path)
             kind = kind_of_data(source.data)
             if kind == STUDY:
-                matrix = expand_study(source)
+                matrix = expand_study(source, most=None if yes_really else MOST_CELLS)
                 output.say(f"{path}: a study of {output.several(len(matrix.cells), 'cell')}, valid")
                 warnings = matrix.remarks() + matrix.twins()
             elif kind == SWEEP:
@@ -68,19 +69,21 @@ def validate(files: list[Path]) -> int:
     return 0
 
 
-def plan(study: Path, on: Path | None, settings: list[str], runs: Path, json: bool) -> None:
+def plan(
+    study: Path, on: Path | None, settings: list[str], runs: Path, json: bool, yes_really: bool
+) -> None:
     """Print cells, seeds and cost."""
     from trm_lab.config.execution import Slurm
     from trm_lab.study.cost import cost as cost_of
 
-    made = plan_of(study, on, settings, runs)
+    made = plan_of(study, on, settings, runs, yes_really)
     if json:
         said = {"confounds": made.confounds(), "remarks": made.matrix.remarks()}
         output.as_json(made.as_dict() | {"states": made.states(), "root": made.root} | said)
         return
     accounts, states = made.accounts(), made.states()
     rows, total, evaluation = [], 0.0, 0.0
-    for cell in made.matrix.cells:
+    for cell in made.cells:
         cost, train = accounts[cell.name], cell.recipe.train
         whole = cost_of(cell.recipe, cost)
         left = [s for s in made.seeds if not states[f"{cell.name}/seed-{s}"].final]
@@ -105,7 +108,9 @@ def plan(study: Path, on: Path | None, settings: list[str], runs: Path, json: bo
     output.table(f"{made.matrix.study.name} on {made.sweep.name}", rows)
     every = len(made.matrix.study.seeds)
     of = f" of {every}" if every > len(made.seeds) else ""
-    output.say(f"{len(rows)} cells x {len(made.seeds)}{of} seeds in {made.root}; about "
+    all_cells = len(made.matrix.cells)
+    part = f" of {all_cells}" if all_cells > len(rows) else ""
+    output.say(f"{len(rows)}{part} cells x {len(made.seeds)}{of} seeds in {made.root}; about "
                f"{output.duration(total)} of one core to run, {output.duration(evaluation)} of it "
                "evaluation")  # fmt: skip
     if isinstance(made.sweep.executor, Slurm):
@@ -127,29 +132,46 @@ def _jobs(made: "Plan", setting: "Slurm", runs: int) -> str:
     return f"{output.several(count, 'job')}, in arrays of up to {most}; sbatch gets\n{script}"
 
 
-def run(study: Path, on: Path | None, only: str | None, settings: list[str], runs: Path) -> int:
+def run(
+    study: Path,
+    on: Path | None,
+    only: str | None,
+    settings: list[str],
+    runs: Path,
+    yes_really: bool,
+) -> int:
     """Drive a study to its end, then collect."""
     from trm_lab.results import collect as collect_results
 
-    made = plan_of(study, on, settings, runs)
+    made = plan_of(study, on, settings, runs, yes_really)
     code = _drive(made, only)
     collect_results(made.root)
     output.say(f"results: {made.root / 'results.nc'}")
     return code
 
 
-def detach(study: Path, on: Path | None, only: str | None, settings: list[str], runs: Path) -> int:
+def detach(
+    study: Path,
+    on: Path | None,
+    only: str | None,
+    settings: list[str],
+    runs: Path,
+    yes_really: bool,
+) -> int:
     """Drive a study in a process of its own, which outlives the terminal."""
     import subprocess
     import sys
 
     from trm_lab.study.driver import driven, holder
 
-    made = plan_of(study, on, settings, runs)  # what is wrong with the files is said here
+    made = plan_of(
+        study, on, settings, runs, yes_really
+    )  # what is wrong with the files is said here
     if driven(made.root):
         raise ConfigError(f"{made.root}: {holder(made.root)} is already driving this study")
     command = ["run", str(study), *(["--on", str(on)] if on else []), "--runs", str(runs)]
     command += ["--only", only] if only else []
+    command += ["--yes-really"] if yes_really else []
     command += [word for setting in settings for word in ("--set", setting)]
     made.root.mkdir(parents=True, exist_ok=True)
     with (made.root / "driver.log").open("ab") as log:
@@ -163,12 +185,19 @@ def detach(study: Path, on: Path | None, only: str | None, settings: list[str], 
     return 0
 
 
-def sync(study: Path, on: Path | None, only: str | None, settings: list[str], runs: Path) -> int:
+def sync(
+    study: Path,
+    on: Path | None,
+    only: str | None,
+    settings: list[str],
+    runs: Path,
+    yes_really: bool,
+) -> int:
     """Do one round of driving: hear what ended, send what there is room for, and go."""
     from trm_lab.results import collect as collect_results
     from trm_lab.study.driver import drive
 
-    made = plan_of(study, on, settings, runs)
+    made = plan_of(study, on, settings, runs, yes_really)
     counts = drive(made, only, say=output.say, once=True)
     collect_results(made.root)
     output.say(f"{made.root}: {counted(counts)}")

@@ -24,6 +24,10 @@ def _kind_from_name(value: Any) -> Any:
 BY_NAME = BeforeValidator(_kind_from_name)
 """Lets a union member without further settings be written as its bare name: `halting: fixed`."""
 
+Pick = dict[str, Any]
+"""Names cells of a study: `variant` and factors by dotted name, each with one value, and all must
+hold.  A value with settings is also named by its kind alone."""
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=1, le=1000)]

@@ -74,7 +74,7 @@ class Rope2D(Setting):
         rows, rest = divmod(cells, columns)
         if rest or not (self.columns or rows == columns):
             raise ValueError(
-                f"positions: rope_2d: {cells} cells do not fill "
+                f"model.positions: rope_2d: {cells} cells do not fill "
                 + (f"rows of {columns}" if self.columns else "a square")
                 + "; give positions.columns that divides them, or use positions: rope"
             )

@@ -46,7 +46,8 @@ def lay(data: Any, source: Source, changes: Collection[Change]) -> Source:
         told |= {(*path, *inner): place for inner in _paths(value)}
         if not isinstance(value, dict) or "kind" in value:  # what was below is gone, or not its own
             places = {p: at for p, at in places.items() if p[: len(path)] != path}
-    return Source(data, source.name, places, told, source.text)
+    values = source.values
+    return Source(data, source.name, places, told, source.text, values)
 
 
 def blamed(line: str, before: Collection[str], changes: Collection[Change]) -> str:

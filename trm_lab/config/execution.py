@@ -2,9 +2,9 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from trm_lab.config.base import BY_NAME, Setting
+from trm_lab.config.base import BY_NAME, Pick, Setting
 
 
 class Execution(Setting):
@@ -109,6 +109,10 @@ class Slurm(Sending):
 Executor = Annotated[InProcess | Local | Slurm, Field(discriminator="kind"), BY_NAME]
 
 
+CellPick = Annotated[Pick, BeforeValidator(lambda v: {"cell": v} if isinstance(v, str) else v)]
+"""A pick, or the name of one cell: "deep, model.T=2" is {cell: "deep, model.T=2"}."""
+
+
 class Sweep(Setting):
     """One way to execute a study: sweeps/<name>.yaml."""
 
@@ -117,6 +121,8 @@ class Sweep(Setting):
     execution: Execution = Execution(threads=1)
     seeds: int | None = Field(default=None, ge=1)
     """Take only the first so many seeds of the study; all if null."""
+    cells: Annotated[tuple[CellPick, ...], Field(strict=False, min_length=1)] | None = None
+    """Take only these cells, each by its name or by variant and factors; all if null."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Recipe settings by dotted name, laid over every cell: a smaller budget.  They change what is
     computed, so such a sweep has a results folder of its own."""

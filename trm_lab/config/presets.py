@@ -10,8 +10,8 @@ from trm_lab.config.configurations import PRESETS as PRESETS
 from trm_lab.config.recipe import Recipe
 from trm_lab.config.source import Source, merge, parse_yaml
 from trm_lab.config.tables import TABLE_ROWS
-from trm_lab.config.validate import suggest, validate
-from trm_lab.errors import ConfigError
+from trm_lab.config.validate import mapping, suggest, validate
+from trm_lab.errors import ConfigError, near_miss
 
 KNOWN: dict[str, dict[str, Any]] = PRESETS | {n: row.settings for n, row in TABLE_ROWS.items()}
 """Settings by every name that a recipe may build on."""
@@ -54,10 +54,13 @@ def _errors(source: Source, data: dict[str, Any]) -> list[str]:
 
 def expand(source: Source) -> dict[str, Any]:
     """Replace `preset: name` by what the preset says, with the other settings laid over it."""
-    data = source.data
-    if not isinstance(data, dict):
-        raise ConfigError(f"{source.place(())}: expected a mapping of settings, found {data!r}")
+    data = mapping(source)
     if "preset" not in data:
+        for key in data.keys() - Recipe.model_fields.keys():
+            if near_miss(key, ["preset"]):
+                raise ConfigError(
+                    f"{source.place((key,))}: {key}: unknown setting; did you mean preset?"
+                )
         return data
     name = data["preset"]
     if not isinstance(name, str) or name not in KNOWN:

@@ -12,10 +12,16 @@ from typing import Any
 import yaml
 import yamlcore
 
-from trm_lab.errors import ConfigError
+from trm_lab.errors import ConfigError, near_miss
 
 Path = tuple[str | int, ...]
 """Keys and indices from the top of a document."""
+Places = dict[Path, tuple[int, int]]
+"""1-based line and column by path."""
+MOST_VALUES = 300_000
+"""In one file, aliases written out: a few lines of aliases of aliases make as many as they like."""
+MOST_LEVELS = 50
+"""What nests too deep to be read nests deeper than this; settings nest 5 deep."""
 
 
 @dataclass(frozen=True)
@@ -24,21 +30,28 @@ class Source:
 
     data: Any
     name: str
-    places: dict[Path, tuple[int, int]] = field(default_factory=dict)
-    """1-based line and column by path."""
+    places: Places = field(default_factory=dict)
+    """Where each path stands: the key, or the item of a list."""
     arguments: dict[Path, str] = field(default_factory=dict)
     """Command-line arguments that replaced a path."""
     text: str = ""
     """The whole file, verbatim."""
+    values: Places = field(default_factory=dict)
+    """Where a value stands that is one of several under its key, as those of a factor."""
 
-    def place(self, path: Path) -> str:
-        """Say where `path`, or its nearest written ancestor, stands."""
+    def place(self, path: Path, *, key: bool = False) -> str:
+        """Say where `path`, or its nearest written ancestor, stands.
+
+        One of several values is placed at itself, or at the key of them all if `key`.
+        """
         for end in range(len(path), -1, -1):
             if path[:end] in self.arguments:
                 return self.arguments[path[:end]]
-            if path[:end] in self.places:
-                line, column = self.places[path[:end]]
-                return f"{self.name}:{line}:{column}"
+            at = self.places.get(path[:end])
+            if not key:
+                at = self.values.get(path[:end], at)
+            if at is not None:
+                return f"{self.name}:{at[0]}:{at[1]}"
         return self.name
 
     def below(self, *prefix: str | int) -> "Source":
@@ -51,6 +64,7 @@ class Source:
             self.name,
             {p[size:]: at for p, at in self.places.items() if p[:size] == prefix},
             {p[size:]: at for p, at in self.arguments.items() if p[:size] == prefix},
+            values={p[size:]: at for p, at in self.values.items() if p[:size] == prefix},
         )
 
 
@@ -61,24 +75,40 @@ def read_yaml(path: FilePath) -> Source:
         ConfigError: the file is missing, not text, not YAML, or has a key twice.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        raw = path.read_bytes()
+        text = raw.decode()
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file{near_path(path)}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        column = len(raw[raw.rfind(b"\n", 0, error.start) + 1 : error.start].decode()) + 1
+        raise ConfigError(
+            f"{path}:{line}:{column}: byte 0x{raw[error.start]:02x} is not text in UTF-8"
+        ) from None
+    except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
-    return parse_yaml(text, str(path))
+    return parse_yaml(text.replace("\r\n", "\n").replace("\r", "\n"), str(path))
 
 
 def parse_yaml(text: str, name: str) -> Source:
     """Parse YAML text; `name` is what errors call it.
 
     Raises:
-        ConfigError: not YAML, or a key given twice.
+        ConfigError: not YAML, a key given twice, an alias of itself, or aliases without measure.
     """
     try:
-        node = yaml.compose(text, Loader=yamlcore.CoreLoader)
-        data = yaml.load(text, Loader=yamlcore.CoreLoader)
-        places = dict(_walk(node, ()))
+        loader = yamlcore.CoreLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return Source(None, name, {(): (1, 1)}, text=text)
+        data = loader.construct_document(node)
+        places: Places = {}
+        for path, at in _walk(node, data, ()):
+            places[path] = at
+            if len(places) > MOST_VALUES:
+                line, column = places[path[:1]]
+                raise ConfigError(f"{name}:{line}:{column}: more than {MOST_VALUES:,} values, "
+                                  "those of aliases counted")  # fmt: skip
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
@@ -88,7 +118,7 @@ def parse_yaml(text: str, name: str) -> Source:
         column = error.position - text.rfind("\n", 0, error.position)
         raise ConfigError(f"{name}:{line}:{column}: {error.reason}") from None
     except RecursionError:
-        raise ConfigError(f"{name}: nested without end, as by an alias of itself") from None
+        raise ConfigError(f"{name}:{_endless(text)}") from None
     return Source(data, name, places, text=text)
 
 
@@ -127,19 +157,40 @@ def _key(text: str, error: yaml.MarkedYAMLError) -> str:
     return f" {key.strip()}" if colon else ""
 
 
-def _walk(node: yaml.Node | None, path: Path) -> Iterator[tuple[Path, tuple[int, int]]]:
-    if node is None:
-        return
+def _endless(text: str) -> str:
+    """Say where a document goes inside itself, or nests too deep, and how."""
+    anchors: list[str | None] = []
+    for event in yaml.parse(text, Loader=yamlcore.CoreLoader):
+        mark = event.start_mark
+        place = f"{mark.line + 1}:{mark.column + 1}" if mark else "1:1"
+        if isinstance(event, yaml.AliasEvent) and event.anchor in anchors:
+            return f"{place}: *{event.anchor} stands inside &{event.anchor}: nested without end"
+        if isinstance(event, yaml.CollectionStartEvent):
+            anchors.append(event.anchor)
+            if len(anchors) > MOST_LEVELS:
+                return f"{place}: nested more than {MOST_LEVELS} deep"
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchors.pop()
+    return "1:1: nested too deep"
+
+
+def _walk(node: yaml.Node, data: Any, path: Path) -> Iterator[tuple[Path, tuple[int, int]]]:
     yield path, (node.start_mark.line + 1, node.start_mark.column + 1)
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            here = (*path, key.value)
-            yield from _walk(value, here)
+    if isinstance(node, yaml.MappingNode) and isinstance(data, dict):
+        # No key comes twice, so the orders are the same.
+        for (written, below), key in zip(node.value, data, strict=True):
+            if not isinstance(key, str):
+                raise yaml.MarkedYAMLError(
+                    problem=f"the name of a setting is text, not {key!r}",
+                    problem_mark=written.start_mark,
+                )
+            here = (*path, key)
+            yield from _walk(below, data[key], here)
             # A key is where the eye looks for a misspelt or misplaced setting.
-            yield here, (key.start_mark.line + 1, key.start_mark.column + 1)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, value in enumerate(node.value):
-            yield from _walk(value, (*path, index))
+            yield here, (written.start_mark.line + 1, written.start_mark.column + 1)
+    elif isinstance(node, yaml.SequenceNode) and isinstance(data, list):
+        for index, below in enumerate(node.value):
+            yield from _walk(below, data[index], (*path, index))
 
 
 def near_path(path: FilePath) -> str:
@@ -147,12 +198,10 @@ def near_path(path: FilePath) -> str:
 
     A bare name is also looked for in studies/, sweeps/ and runs/.
     """
-    import difflib
-
     folders = [path.parent]
     if path.parent == FilePath():
         folders += [FilePath("studies"), FilePath("sweeps"), FilePath("runs")]
     there = [p for folder in folders if folder.is_dir() for p in sorted(folder.iterdir())]
     visible = {p.stem: p for p in reversed(there) if not p.name.startswith(".")}
-    found = difflib.get_close_matches(path.stem, visible, n=1)
-    return f"; did you mean {visible[found[0]]}?" if found else ""
+    found = near_miss(path.stem, visible)
+    return "" if found is None else f"; did you mean {visible[found]}?"

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trm_lab.config.base import Setting
+from trm_lab.config.base import Pick, Setting
 from trm_lab.errors import ConfigError
 from trm_lab.laws import law as law_named
 
@@ -88,7 +88,12 @@ class Study(Setting):
     """Recipe settings shared by all cells; may name a preset."""
     variants: Annotated[tuple[Variant, ...], Field(strict=False, min_length=1)]
     factors: dict[str, Values] = Field(default_factory=dict)
-    """Values by dotted recipe name, crossed with each other and with the variants."""
+    """Values by dotted recipe name, combined by `mode` and crossed with the variants."""
+    mode: Literal["product", "zip", "one_at_a_time"] = "product"
+    """How factors combine: every value with every other, the first with the first and so on, or one
+    changed at a time from what the variant has, which is a cell too."""
+    exclude: Annotated[tuple[Pick, ...], Field(strict=False)] = ()
+    """Cells to leave out."""
     seeds: Annotated[tuple[Seed, ...], Field(strict=False, min_length=1)]
     """Replicates; the same seeds in every cell, so that differences are paired."""
     metric: Metric = Metric()
@@ -96,23 +101,15 @@ class Study(Setting):
     contrasts: Annotated[tuple[Contrast, ...], Field(strict=False)] = ()
 
     @model_validator(mode="after")
-    def _names_hold(self) -> Self:
-        names = [v.name for v in self.variants]
-        for what, values in (("variants", names), ("seeds", [str(s) for s in self.seeds])):
-            twice = {v for v in values if values.count(v) > 1}
-            if twice:
-                raise ValueError(f"{what} given twice: {', '.join(sorted(twice))}")
-        known = set(names)
-        for contrast in self.contrasts:
-            _all_known(f"contrasts: {contrast.name}", {contrast.baseline, *contrast.against}, known)
-        for fit in self.fits:
-            _all_known(f"fits: {fit.name}", set(fit.variants or ()), known)
-            _all_known(
-                f"fits: {fit.name}", {fit.series or ""} - {""}, {v.series for v in self.variants}
-            )
+    def _factors_combine(self) -> Self:
+        if self.mode != "product" and not self.factors:
+            raise ValueError(f"mode: {self.mode} combines factors, and there are none")
+        sizes = {key: len(values) for key, values in self.factors.items()}
+        first = next(iter(sizes), "")
+        for key, size in sizes.items() if self.mode == "zip" else ():
+            if size != sizes[first]:
+                raise ValueError(
+                    f"factors: mode: zip pairs values one by one, and {first} has {sizes[first]} "
+                    f"where {key} has {size}"
+                )
         return self
-
-
-def _all_known(what: str, named: set[str], known: set[str]) -> None:
-    for name in sorted(named - known):
-        raise ValueError(f"{what} names {name!r}, which is none of {', '.join(sorted(known))}")

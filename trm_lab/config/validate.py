@@ -1,6 +1,6 @@
 """Data to settings, with every error at once, each at its place and with the near miss."""
 
-import difflib
+import math
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -8,11 +8,15 @@ from pydantic_core import ErrorDetails
 
 from trm_lab.config.extension import extensible, once_per_module
 from trm_lab.config.source import Path, Source
-from trm_lab.errors import ConfigError
+from trm_lab.errors import ConfigError, near_miss
 
 S = TypeVar("S", bound=BaseModel)
 MEANT = {"gpu": "cuda"}
 """What a word stands for that looks like another."""
+TRUTHS = {"yes": "true", "on": "true", "true": "true"} | {
+    "no": "false", "off": "false", "false": "false"
+}  # fmt: skip
+"""Words that YAML 1.1 reads as truth values, and YAML 1.2 as text."""
 
 
 def validate(kind: type[S], source: Source, data: Any = None) -> S:
@@ -23,11 +27,7 @@ def validate(kind: type[S], source: Source, data: Any = None) -> S:
     Raises:
         ConfigError: one line per error, `place: path: what; did you mean ...?`.
     """
-    values = source.data if data is None else data
-    if not isinstance(values, dict):
-        raise ConfigError(
-            f"{source.place(())}: expected a mapping of settings, found {_show(values)}"
-        )
+    values = mapping(source) if data is None else data
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -36,16 +36,24 @@ def validate(kind: type[S], source: Source, data: Any = None) -> S:
         raise ConfigError("\n".join(once_per_module(lines))) from None
 
 
+def mapping(source: Source) -> dict[str, Any]:
+    """Give the source's data.
+
+    Raises:
+        ConfigError: they are no settings.
+    """
+    if isinstance(source.data, dict):
+        return source.data
+    found = "nothing" if source.data is None else show(source.data)
+    raise ConfigError(f"{source.place(())}: expected a mapping of settings, found {found}")
+
+
 def suggest(word: object, known: list[str]) -> str:
     """Give "; did you mean ...?" or, with nothing near, the choices if they are few."""
-    said, names = str(word).lower(), [k.lower() for k in known]
-    if MEANT.get(said) in known:
-        return f"; did you mean {MEANT[said]}?"
-    longer = [name for name in names if len(said) > 2 and name.startswith(said)]
-    near = longer or difflib.get_close_matches(said, names, n=1, cutoff=0.5)
-    if near:
-        match = next(k for k in known if k.lower() == near[0])
-        return f"; did you mean {match}?"
+    meant = MEANT.get(str(word).lower())
+    near = meant if meant in known else near_miss(word, known, cutoff=0.5)
+    if near is not None:
+        return f"; did you mean {near}?"
     return f"; known: {', '.join(known)}" if 0 < len(known) <= 20 else ""
 
 
@@ -66,27 +74,53 @@ def _explain(detail: ErrorDetails, kind: type[BaseModel], values: Any, source: S
             what = "needs a kind" + suggest("", _tags(kind, path))
         case "literal_error":
             choices = [c.strip(" '") for c in context["expected"].replace(" or ", ",").split(",")]
-            what = f"{_show(detail['input'])} is not one of {', '.join(choices)}"
+            what = f"{show(detail['input'])} is not one of {', '.join(choices)}"
             what += suggest(detail["input"], choices) if isinstance(detail["input"], str) else ""
         case "tuple_type":
-            what = f"input should be a list, not {_show(detail['input'])}"
+            what = f"input should be a list, not {show(detail['input'])}"
+        case "too_short":
+            least = context["min_length"]
+            what = f"needs {least} or more, and is {show(detail['input'])}"
         case "value_error":
             what = str(context["error"])
         case _:
-            what = f"{detail['msg'][0].lower()}{detail['msg'][1:]}, not {_show(detail['input'])}"
+            what = f"{detail['msg'][0].lower()}{detail['msg'][1:]}, not {show(detail['input'])}"
+            what += _meant(detail)
     dotted = ".".join(str(part) for part in path)
-    place = source.place((*path, *_named(what, kind, path)))
+    unknown = detail["type"] == "extra_forbidden"
+    place = source.place((*path, *_named(what, kind, path)), key=unknown)
     return f"{place}: {dotted}: {what}" if dotted else f"{place}: {what}"
 
 
-def _named(what: str, kind: type[BaseModel], path: Path) -> tuple[str, ...]:
+def _meant(detail: ErrorDetails) -> str:
+    """Give "; did you mean ...?" for a value that reads as one of the right type."""
+    said = detail["input"]
+    match detail["type"]:
+        case "bool_type" if isinstance(said, str) and said.lower() in TRUTHS:
+            return f"; did you mean {TRUTHS[said.lower()]}?"
+        case "int_type" | "int_from_float" | "float_type" if isinstance(said, str | float):
+            try:
+                number = float(said)
+            except ValueError:
+                return ""
+            if number.is_integer():
+                return f"; did you mean {int(number)}?"
+            right = detail["type"] == "float_type" and math.isfinite(number)
+            return f"; did you mean {number}?" if right else ""
+    return ""
+
+
+def _named(what: str, kind: type[BaseModel], path: Path) -> Path:
     """Give the setting that the error of several settings starts with, so that its place is shown.
 
     "train.ema_table: ..." is an error of a whole recipe and reads as one at train.ema_table.
     """
-    named: list[str] = []
+    named: list[str | int] = []
     models = [kind]
-    for part in (*(str(p) for p in path), *what.partition(":")[0].partition(" ")[0].split(".")):
+    for part in (*path, *what.partition(":")[0].partition(" ")[0].split(".")):
+        if isinstance(part, int):  # an item of a list of the models at hand
+            named.append(part)
+            continue
         fields = [m.model_fields[part] for m in models if part in m.model_fields]
         if not fields:
             break
@@ -175,6 +209,7 @@ def _tags(kind: type[BaseModel], path: Path) -> list[str]:
     return [t for m in models if (t := _tag(m))]
 
 
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
+    """Write a value as an error shows it."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."

@@ -1,6 +1,5 @@
 """Rows of any dataset: columns, clusters and groups, with one clear error where they do not fit."""
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 
-from trm_lab.errors import ConfigError
+from trm_lab.errors import ConfigError, near_miss
 from trm_lab.laws.base import FloatArray
 
 Data = xr.Dataset | pd.DataFrame | Mapping[str, npt.ArrayLike]
@@ -84,8 +83,8 @@ def labels(frame: pd.DataFrame, given: Labels, what: str) -> tuple[npt.NDArray[n
 def near(name: str, known: Iterable[Any]) -> str:
     """Give the near miss, or what there is, as the end of an error."""
     names = [str(one) for one in known]
-    found = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean {found[0]!r}?" if found else f"; there are {', '.join(names)}"
+    found = near_miss(name, names)
+    return f"; did you mean {found!r}?" if found else f"; there are {', '.join(names)}"
 
 
 def _text(values: "pd.Series[Any]") -> npt.NDArray[np.str_]:

@@ -4,13 +4,12 @@ What a law prints is what `parse` reads, so that a saved fit knows its law.
 """
 
 import ast
-import difflib
 import inspect
 import math
 from collections.abc import Callable
 from typing import Any
 
-from trm_lab.errors import ConfigError
+from trm_lab.errors import ConfigError, near_miss
 from trm_lab.laws.accuracy import Gompertz, Logistic, NeverSolved, PowerError, Saturating
 from trm_lab.laws.axes import Axis, EffectiveN
 from trm_lab.laws.base import Law
@@ -95,8 +94,8 @@ def _call(made: Callable[..., Any], name: str, args: list[Any], kwargs: dict[str
 
 def _find(name: str, known: dict[str, Any], what: str) -> Any:
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
+        near = near_miss(name, known)
         names = ", ".join(one for one in known if one[0].isupper())
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near!r}?" if near else ""
         raise ConfigError(f"{what}: {name!r} is not one of {names}{hint}")
     return known[name]

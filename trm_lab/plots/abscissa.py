@@ -115,7 +115,7 @@ def lines(tree: xr.DataTree, cells: pd.DataFrame, name: str) -> pd.Series:
         return cells["factors"]
     places = [arms_of(tree).get(cell, ("", "")) for cell in cells["cell"]]
     arms = [(arm, json.loads(factors) if factors else {}) for arm, factors in places]
-    for driver in [name, *(arms[0][1] if arms else {})]:
+    for driver in dict.fromkeys([name, *(key for _, own in arms for key in own)]):
         keys = [json.dumps([arm, {k: v for k, v in own.items() if k != driver}])
                 for arm, own in arms]  # fmt: skip
         made = pd.Series(keys, index=cells.index)

@@ -2,7 +2,7 @@
 
 Run folders are the truth and results.nc is an index that can be made again from them at any time.
 Nothing is dropped: a planned run without a folder is a row in state waiting (with `planned` 0 where
-the last sweep took other seeds: it is not in this sweep, and not missing), a run whose status.json
+the last sweep took others: it is not in this sweep, and not missing), a run whose status.json
 cannot be read is a row in state lost, and all damage is listed in the root attribute
 `problems`.
 """
@@ -116,14 +116,16 @@ def _rows(
     }
     planned = [(cell, int(seed)) for cell in cells for seed in plan.get("seeds") or []]
     known = set(planned)
-    slice_ = plan.get("sweep_seeds") or plan.get("seeds") or []
+    seeds = plan.get("sweep_seeds") or plan.get("seeds") or []
+    taken = set(plan.get("sweep_cells") or cells)
     names = [*planned, *(name for name in folders if name not in known)]
     metric_step = part(plan, "metric").get("steps")
     rows = []
     for cell, seed in names:
         path = folders.get((cell, seed))
         run = read_run(path) if path else None
-        wanted = not plan or ((cell, seed) in known and (seed in slice_ or path is not None))
+        in_sweep = seed in seeds and cell in taken
+        wanted = not plan or ((cell, seed) in known and (in_sweep or path is not None))
         row = _row(cells.get(cell, {}), cell, seed, run, metric_step, wanted)
         problems += run.problems if run else ()
         problems += _disagreements(row, cells.get(cell, {}))

@@ -104,7 +104,7 @@ VARIABLES: dict[str, tuple[Variable, ...]] = {
             "planned",
             ("run",),
             "uint8",
-            "In the plan and its sweep's seeds, or begun; every run, where there is no plan",
+            "In the plan and its sweep, or begun; every run, where there is no plan",
             flags=("no", "yes"),
         ),
         Variable("baseline", ("run",), "uint8", "Of the baseline variant", flags=("no", "yes")),

@@ -23,7 +23,7 @@ def states(tree: xr.DataTree) -> npt.NDArray[np.str_]:
 
 
 def not_in_sweep(tree: xr.DataTree) -> npt.NDArray[np.bool_]:
-    """Say of every run, [run], whether the study plans it but its last sweep's seeds leave it out.
+    """Say of every run, [run], whether the study plans it but its last sweep leaves it out.
 
     Such a run never began.  It is in state waiting and not `planned`, and is not missing.
     """

@@ -98,7 +98,7 @@ def select(plan: Plan, only: str | None) -> list[Run]:
         return runs
     chosen = [run for run in runs if only in (run.cell.variant, run.cell.name)]
     if not chosen:
-        raise no_cell("--only", only, plan.matrix.cells)
+        raise no_cell("--only", only, plan.cells)
     return chosen
 
 

@@ -1,25 +1,39 @@
-"""From a study to its cells: variants crossed with factors, each one validated recipe.
+"""From a study to its cells: variants crossed with combinations of factors, each one valid recipe.
 
 The matrix is enumerated here, not sampled.  Torch-free.
 """
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 from operator import eq
 from typing import Any
 
+from pydantic import ValidationError
+
+from trm_lab.config.base import Pick
 from trm_lab.config.changes import Change, blamed, lay, nest, new_ancestors
 from trm_lab.config.extension import once_per_module
 from trm_lab.config.halting import Oracle, WhenHalted
 from trm_lab.config.presets import expand
 from trm_lab.config.recipe import Recipe
 from trm_lab.config.remarks import remarks, twins
-from trm_lab.config.source import Source, merge
+from trm_lab.config.source import Path, Places, Source, merge
 from trm_lab.config.study import Study
-from trm_lab.config.validate import suggest, validate
+from trm_lab.config.validate import show, suggest, validate
 from trm_lab.errors import ConfigError
+from trm_lab.study.combinations import (
+    MOST_CELLS,
+    Combination,
+    cells_left,
+    matches,
+    pick_problems,
+    plain,
+    refuse_size,
+)
+from trm_lab.study.names import apart, name_problems
 
 
 @dataclass(frozen=True)
@@ -34,8 +48,13 @@ class Cell:
     recipe: Recipe
     arm: str
     """The variant as the study file names it."""
-    factors: tuple[tuple[str, str], ...] = ()
-    """Dotted name and value of each factor."""
+    levels: Combination = field(default=(), hash=False)
+    """The values of the factors that the cell sets."""
+
+    @property
+    def factors(self) -> tuple[tuple[str, str], ...]:
+        """Dotted name and value of each factor that the cell sets."""
+        return tuple((level.factor, plain(level.value)) for level in self.levels)
 
 
 @dataclass(frozen=True)
@@ -65,47 +84,110 @@ class Matrix:
         return [f"{_listing(names)}: {remark}" for remark, names in found.items()]
 
 
-def expand_study(source: Source, changes: tuple[Change, ...] = ()) -> Matrix:
-    """Validate a study and all its cells.
+def expand_study(
+    source: Source, changes: tuple[Change, ...] = (), most: int | None = MOST_CELLS
+) -> Matrix:
+    """Validate a study and all its cells, each in half a millisecond.
 
-    `changes` are recipe settings laid over every cell.
+    `changes` are recipe settings laid over every cell.  More than `most` cells are refused before
+    any is made; null takes them all.
 
     Raises:
         ConfigError: every error of the study and of its cells.
     """
     study = validate(Study, source)
-    _refuse_overlaps(study, source)
-    _refuse_factors(study, source, changes)
-    cells, problems = _cells(study, source, changes)
-    if problems:
-        before = _cells(study, source, ())[1] if changes else problems
-        raise ConfigError("\n".join(blamed(line, before, changes) for line in problems))
-    _refuse_twins(cells, source, changes)
+    refuse_size(study, source, most)
+    _raise(name_problems(study, source) + _overlaps(study, source) + _told(study, source, changes))
+    left = cells_left(study, source)
+    cells, problems = _cells(study, source, left, changes)
+    before = _cells(study, source, left, ())[1] if problems and changes else problems
+    _raise([blamed(line, before, changes) for line in problems])
+    _raise(apart(study, source, ((cell.arm, cell.factors) for cell in cells)))
+    _refuse_twins(cells, study, source, changes)
     return Matrix(study, cells, source.text)
 
 
+def _raise(problems: list[str]) -> None:
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
 def _cells(
-    study: Study, source: Source, changes: tuple[Change, ...]
+    study: Study,
+    source: Source,
+    left: list[tuple[int, Combination]],
+    changes: tuple[Change, ...],
 ) -> tuple[tuple[Cell, ...], list[str]]:
     """Give the cells, and a line for every error."""
     cells: list[Cell] = []
     problems: list[str] = []
-    for index, variant in enumerate(study.variants):
-        for values in product(*study.factors.values()):
-            factors = dict(zip(study.factors, values, strict=True))
-            try:
-                places = _recipe(source, index, factors, changes)
-                recipe = validate(Recipe, places)
-            except ConfigError as error:
-                problems += str(error).split("\n")
-                continue
-            problems += _metric_problem(study, recipe, places)
-            label = ", ".join([variant.name, *(f"{k}={_plain(v)}" for k, v in factors.items())])
-            shown = tuple((key, _plain(value)) for key, value in factors.items())
-            cells.append(
-                Cell(_slug(label, recipe), label, variant.series, recipe, variant.name, shown)
-            )
+    try:
+        base = expand(source.below("base"))
+    except ConfigError as error:
+        return (), str(error).split("\n")
+    arms = [_laid(base, variant.set.items()) for variant in study.variants]
+    told = [(".".join(map(str, change.path)), change.value) for change in changes]
+    own: dict[int, Recipe] = {}
+    for index, combination in left:
+        variant = study.variants[index]
+        values = [(level.factor, level.value) for level in combination]
+        data = _laid(arms[index], [*values, *told])
+        placed = partial(_placed, source, base, index, combination, changes)
+        try:
+            recipe = _recipe(data, placed)
+        except ConfigError as error:
+            problems += str(error).split("\n")
+            continue
+        if study.mode == "one_at_a_time" and own.setdefault(index, recipe) == recipe and values:
+            continue  # the value that the variant has: that cell is there
+        problems += _metric_problem(study, recipe, placed)
+        label = ", ".join([variant.name, *(f"{key}={plain(value)}" for key, value in values)])
+        name = _slug(label, recipe)
+        cells.append(Cell(name, label, variant.series, recipe, variant.name, combination))
     return tuple(cells), once_per_module(problems)
+
+
+def _laid(data: Any, written: Iterable[tuple[str, Any]]) -> Any:
+    for key, value in written:
+        data = merge(data, nest(tuple(key.split(".")), value))
+    return data
+
+
+def _recipe(data: Any, placed: Callable[[], Source]) -> Recipe:
+    """Validate a cell's settings; where each of them is written is asked for an error only."""
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError:
+        return validate(Recipe, placed())
+
+
+def takes(pick: Pick, cell: Cell) -> bool:
+    """Say whether a pick of a sweep means a cell."""
+    rest = {key: value for key, value in pick.items() if key != "cell"}
+    named = "cell" not in pick or pick["cell"] in (cell.variant, cell.name)
+    return named and matches(rest, cell.arm, cell.levels)
+
+
+def refuse_slice(picks: Sequence[Pick], matrix: Matrix, source: Source) -> None:
+    """Refuse a sweep whose `cells` name what the study does not have.
+
+    Raises:
+        ConfigError: every such name, and every entry that means no cell.
+    """
+    problems: list[str] = []
+    for at, pick in enumerate(picks):
+        path: Path = ("cells", at)
+        rest = {key: value for key, value in pick.items() if key != "cell"}
+        found = pick_problems(rest, matrix.study, source, path) if rest or not pick else []
+        named = [cell for cell in matrix.cells if takes({"cell": pick.get("cell")}, cell)]
+        if "cell" in pick and not named:
+            names = [cell.variant for cell in matrix.cells]
+            said = f"no cell {show(pick['cell'])}{suggest(pick['cell'], names)}"
+            found.append(f"{source.place((*path, 'cell'))}: cells.{at}: {said}")
+        if not found and not any(takes(pick, cell) for cell in matrix.cells):
+            found.append(f"{source.place(path)}: cells.{at}: no cell has all of {show(pick)}")
+        problems += found
+    _raise(problems)
 
 
 def no_cell(option: str, asked: str, cells: Iterable[Cell]) -> ConfigError:
@@ -119,8 +201,13 @@ def no_cell(option: str, asked: str, cells: Iterable[Cell]) -> ConfigError:
     return ConfigError(f"{option} {asked}: no such cell" + suggest(asked, list(arms)))
 
 
-def _refuse_overlaps(study: Study, source: Source) -> None:
-    """A setting that both a variant and a factor write would silently take the factor's value."""
+def _overlaps(study: Study, source: Source) -> list[str]:
+    """A setting that both a variant and a factor write would silently take the factor's value.
+
+    Where factors change one at a time, the variant's value is the one that they are changed from.
+    """
+    if study.mode == "one_at_a_time":
+        return []
     problems = []
     for index, variant in enumerate(study.variants):
         for key, factor in product(variant.set, study.factors):
@@ -129,44 +216,47 @@ def _refuse_overlaps(study: Study, source: Source) -> None:
                 problems.append(
                     f"{place}: variant {variant.name!r} sets {key}, which factor {factor} sets too"
                 )
-    if problems:
-        raise ConfigError("\n".join(problems))
+    return problems
 
 
-def _refuse_factors(study: Study, source: Source, changes: tuple[Change, ...]) -> None:
+def _told(study: Study, source: Source, changes: tuple[Change, ...]) -> list[str]:
     """A change that says what a factor says would make all its values one."""
-    problems = [
+    return [
         f"{change.place}: {key} is a factor of the study with the values "
-        f"{', '.join(map(_plain, values))}, and all cells would get one; change it under factors: "
+        f"{', '.join(map(plain, values))}, and all cells would get one; change it under factors: "
         f"in {source.name}, or leave this out and run one cell with --only"
         for change in changes
         for key, values in study.factors.items()
         if change.overrides(tuple(key.split(".")))
     ]
-    if problems:
-        raise ConfigError("\n".join(problems))
 
 
-def _recipe(
-    source: Source, index: int, factors: dict[str, Any], changes: tuple[Change, ...]
+def _placed(
+    source: Source,
+    base: Any,
+    index: int,
+    combination: Combination,
+    changes: tuple[Change, ...],
 ) -> Source:
     """Lay variant, factors and changes over the base; every part has the place it was written."""
-    base = source.below("base")
-    data = expand(base)
-    places = dict(base.places)
-    written = [
-        (tuple(key.split(".")), value, source.below("variants", index, "set", key))
-        for key, value in (source.data["variants"][index].get("set") or {}).items()
-    ]
-    written += [
-        (tuple(key.split(".")), value, source.below("factors", key))
-        for key, value in factors.items()
-    ]
-    for path, value, origin in written:
-        data = merge(data, nest(path, value))
-        places |= new_ancestors(path, places, origin.places.get(()))
-        places |= {(*path, *inner): at for inner, at in origin.places.items()}
-    return lay(data, Source(data, source.name, places), changes)
+    data: Any = base
+    values: Places = {}
+    places = dict(source.below("base").places)
+    told = source.data["variants"][index].get("set") or {}
+    written: list[tuple[str, Path, int | None]]
+    written = [(key, ("variants", index, "set", key), None) for key in told]
+    written += [(level.factor, ("factors", level.factor), level.place) for level in combination]
+    for key, origin, item in written:
+        path, key_at = tuple(key.split(".")), source.places[origin]
+        part = source.below(*origin) if item is None else source.below(*origin, item)
+        data = merge(data, nest(path, part.data))
+        places |= new_ancestors(path, places, key_at)
+        places |= {(*path, *inner): at for inner, at in part.places.items()}
+        values = {p: at for p, at in values.items() if p[: len(path)] != path}
+        if item is not None:
+            values[path] = places[path]
+            places[path] = key_at
+    return lay(data, Source(data, source.name, places, values=values), changes)
 
 
 def _listing(names: list[str], most: int = 4) -> str:
@@ -175,15 +265,15 @@ def _listing(names: list[str], most: int = 4) -> str:
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
-def _metric_problem(study: Study, recipe: Recipe, places: Source) -> list[str]:
+def _metric_problem(study: Study, recipe: Recipe, placed: Callable[[], Source]) -> list[str]:
     """A study's metric must be among what is evaluated, while training and at the end."""
     policy = recipe.eval.policy
     if isinstance(policy, WhenHalted) and isinstance(policy.rule, Oracle):
-        place = places.place(("eval", "policy"))
+        place = placed().place(("eval", "policy"))
         return [f"{place}: eval.policy: rule oracle looks at the solution: not a study's metric"]
     wanted = study.metric.steps or recipe.supervision.N_sup
     return [
-        f"{places.place(('eval', name))}: eval.{name}: the metric is read after "
+        f"{placed().place(('eval', name))}: eval.{name}: the metric is read after "
         f"{wanted} steps, which is not among {list(recorded)}"
         for name, recorded in (
             ("steps", recipe.eval.steps),
@@ -193,30 +283,40 @@ def _metric_problem(study: Study, recipe: Recipe, places: Source) -> list[str]:
     ]
 
 
-def _plain(value: Any) -> str:
-    return str(value.get("kind", value)) if isinstance(value, dict) else str(value)
-
-
 def _slug(label: str, recipe: Recipe) -> str:
     words = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
     return f"{words[:60].strip('-')}-{recipe.id[:8]}"
 
 
-def _refuse_twins(cells: tuple[Cell, ...], source: Source, changes: tuple[Change, ...]) -> None:
-    seen: dict[str, Cell] = {}
+def _refuse_twins(
+    cells: tuple[Cell, ...], study: Study, source: Source, changes: tuple[Change, ...]
+) -> None:
+    seen: dict[str, list[Cell]] = {}
     for cell in cells:
-        twin = seen.setdefault(cell.recipe.id, cell)
-        if twin is cell:
-            continue
-        what = f"variants {twin.variant!r} and {cell.variant!r}"
-        variants = [v for v in source.data["variants"] if v["name"] in (twin.arm, cell.arm)]
-        told = [tuple(k.split(".")) for v in variants for k in v.get("set") or {}]
-        told += [tuple(key.split(".")) for key, _ in cell.factors]
-        guilty = [c for c in changes if any(all(map(eq, c.path, path)) for path in told)]
-        if guilty:
-            places = ", ".join(dict.fromkeys(change.place for change in guilty))
-            raise ConfigError(
-                f"{places}: {what} become the same recipe: it overrides what tells them apart; "
-                f"leave it out, or change the variants in {source.name}"
-            )
-        raise ConfigError(f"{source.place(('variants',))}: {what} are the same recipe")
+        alike = seen.setdefault(cell.name[-8:], [])
+        twin = next((other for other in alike if other.recipe.id == cell.recipe.id), None)
+        if twin is not None:
+            raise _same_recipe(twin, cell, study, source, changes)
+        alike.append(cell)
+
+
+def _same_recipe(
+    twin: Cell, cell: Cell, study: Study, source: Source, changes: tuple[Change, ...]
+) -> ConfigError:
+    """Make the error of two cells of one recipe: at what should tell the second one apart."""
+    what = f"variants {twin.variant!r} and {cell.variant!r}"
+    variants = [v for v in study.variants if v.name in (twin.arm, cell.arm)]
+    told = [tuple(key.split(".")) for v in variants for key in v.set]
+    told += [tuple(level.factor.split(".")) for level in cell.levels]
+    guilty = [c for c in changes if any(all(map(eq, c.path, path)) for path in told)]
+    if guilty:
+        places = ", ".join(dict.fromkeys(change.place for change in guilty))
+        return ConfigError(
+            f"{places}: {what} become the same recipe: it overrides what tells them apart; "
+            f"leave it out, or change the variants in {source.name}"
+        )
+    path: Path = ("variants", [v.name for v in study.variants].index(cell.arm))
+    if twin.arm == cell.arm:
+        level = next((b for b in cell.levels if b not in twin.levels), None)
+        path = ("factors", level.factor, level.place) if level else ("factors",)
+    return ConfigError(f"{source.place(path)}: {what} are the same recipe")

@@ -55,12 +55,13 @@ def overview(root: Path) -> list[Row]:
     made, found = _plan(root), []
     jobs = newest_jobs(root)
     taken = made.get("sweep_seeds") or made["seeds"]
+    cells = set(made.get("sweep_cells") or (cell["cell"] for cell in made["cells"]))
     for cell in made["cells"]:
         for seed in made["seeds"]:
             folder = RunFolder(root / cell["cell"] / f"seed-{seed}")
             told = folder.status() or {}
             updates = told.get("updates") or cell["recipe"]["train"]["updates"]
-            in_sweep = seed in taken or folder.path.exists()
+            in_sweep = (seed in taken and cell["cell"] in cells) or folder.path.exists()
             state = _recorded(told)
             found.append(
                 Row(cell["variant"], cell["cell"], seed, folder, state, told, updates, in_sweep)

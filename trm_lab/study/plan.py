@@ -19,7 +19,8 @@ from trm_lab.config.source import Source, read_yaml
 from trm_lab.config.study import FitSpec, Study
 from trm_lab.config.validate import validate
 from trm_lab.runs import Labels, RunFolder, State
-from trm_lab.study.matrix import Cell, Matrix, expand_study
+from trm_lab.study.combinations import MOST_CELLS
+from trm_lab.study.matrix import Cell, Matrix, expand_study, refuse_slice, takes
 from trm_lab.study.profiles import with_profile
 
 DEFAULT_SWEEP = Sweep(name="laptop", execution=Execution(device="cpu", threads=1))
@@ -58,13 +59,21 @@ class Plan:
         return self.matrix.study
 
     @property
+    def cells(self) -> tuple[Cell, ...]:
+        """The study's cells, those that the sweep takes."""
+        picks = self.sweep.cells
+        if picks is None:
+            return self.matrix.cells
+        return tuple(cell for cell in self.matrix.cells if any(takes(p, cell) for p in picks))
+
+    @property
     def seeds(self) -> tuple[int, ...]:
         """The study's seeds, as many as the sweep takes."""
         return self.matrix.study.seeds[: self.sweep.seeds]
 
     def runs(self) -> Iterator[Run]:
         """List the runs, cell by cell."""
-        for cell in self.matrix.cells:
+        for cell in self.cells:
             labels = Labels(self.matrix.study.name, cell.variant, cell.series, cell.name)
             for seed in self.seeds:
                 recipe = cell.recipe.with_seed(seed)
@@ -92,6 +101,7 @@ class Plan:
             # All of them: a sweep's slice says what runs now, not what the study consists of.
             "seeds": list(study.seeds),
             "sweep_seeds": list(self.seeds),
+            "sweep_cells": [cell.name for cell in self.cells],
             "cells": [
                 {
                     "cell": cell.name,
@@ -136,7 +146,8 @@ class Plan:
         lines = []
         for contrast in self.matrix.study.contrasts:
             for other, factors in product(contrast.against, combinations):
-                changed = differences(recipes[contrast.baseline, factors], recipes[other, factors])
+                one, two = recipes.get((contrast.baseline, factors)), recipes.get((other, factors))
+                changed = differences(one, two) if one and two else []
                 if len(changed) > 1:
                     lines.append(
                         f"{other} against {contrast.baseline}: {len(changed)} settings change at "
@@ -169,39 +180,52 @@ def make_plan(
     sweep: Sweep | SweepFile | None = None,
     settings: tuple[str, ...] = (),
     runs: Path = Path("runs"),
+    most: int | None = MOST_CELLS,
 ) -> Plan:
     """Plan a study on a sweep; `settings` are `--set` arguments laid over every cell.
 
-    A sweep or arguments that change recipes get a folder of their own beside the study's.
+    A sweep or arguments that change recipes get a folder of their own beside the study's.  More
+    than `most` cells are refused before any is made; null takes them all.
 
     Raises:
         ConfigError: any error in the study, the sweep or the arguments.
     """
     match sweep:
         case SweepFile():
-            chosen, place, text = sweep.sweep, sweep.source.place, sweep.source.text
+            chosen, origin, text = sweep.sweep, sweep.source, sweep.source.text
         case _:
             chosen = sweep or DEFAULT_SWEEP
-            place = Source({}, f"sweep {chosen.name}").place
+            origin = Source({}, f"sweep {chosen.name}")
             text = yaml.safe_dump(chosen.model_dump(mode="json"), sort_keys=False)
     changes = tuple(
-        Change(tuple(key.split(".")), value, place(("set", key)))
+        Change(tuple(key.split(".")), value, origin.place(("set", key)))
         for key, value in chosen.set.items()
     )
-    matrix = expand_study(study, changes + arguments(settings))
+    matrix = expand_study(study, changes + arguments(settings), most)
     name = matrix.study.name + (f"-{chosen.name}" if chosen.set else "")
     if settings:
         digest = hashlib.sha256("\n".join(sorted(settings)).encode()).hexdigest()
         name += f"-set-{digest[:6]}"
     root = runs / name
-    cells = tuple(replace(cell, name=_folder(root, cell)) for cell in matrix.cells)
-    return Plan(replace(matrix, cells=cells), chosen, root, text, settings)
+    there = _folders(root)
+    cells = tuple(replace(cell, name=_folder(there, cell)) for cell in matrix.cells)
+    matrix = replace(matrix, cells=cells)
+    refuse_slice(chosen.cells or (), matrix, origin)
+    return Plan(matrix, chosen, root, text, settings)
 
 
-def _folder(root: Path, cell: Cell) -> str:
+def _folders(root: Path) -> dict[str, list[str]]:
+    """List the folders of cells by the 8 hex digits at their ends."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(root.glob("*-" + "[0-9a-f]" * 8)):
+        found.setdefault(path.name[-8:], []).append(path.name)
+    return found
+
+
+def _folder(there: dict[str, list[str]], cell: Cell) -> str:
     """Name a cell's folder: the one its recipe already has, should a variant be renamed."""
-    there = sorted(path.name for path in root.glob(f"*-{cell.recipe.id[:8]}"))
-    return cell.name if cell.name in there or not there else there[0]
+    own = there.get(cell.name[-8:], [])
+    return cell.name if cell.name in own or not own else own[0]
 
 
 def differences(a: Recipe, b: Recipe) -> list[str]:

@@ -1,0 +1,403 @@
+"""A table of bad files: each is refused at its place, with the value and the near miss.
+
+`validate` and the verb that would start something say the same, exit with code 2 and start nothing.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Done, TrmLab, in_a_process
+from tests.study.tiny import written
+
+STUDY, SWEEP, RECIPE = "study", "sweep", "recipe"
+TINY, DEEP = "tiny.yaml", "  - {name: deep, series: TRM, set: {model.n: 2}}\n"
+BOMB = "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 8)}]\n"
+    for before, name in zip("abcdefg", "bcdefgh", strict=True)
+)
+"""Eight lines that are 2 million values."""
+
+
+def factors(text: str, more: str = "") -> tuple[str, str]:
+    """Give the replacement that puts factors on line 21, and what goes with them below."""
+    return "seeds: [0, 1]", f"factors:\n  {text}\n{more}seeds: [0, 1]"
+
+
+def variant(settings: str) -> tuple[str, str]:
+    return DEEP, f"  - {{name: deep, series: TRM, set: {{{settings}}}}}\n"
+
+
+def edited(*replacements: tuple[str, str]) -> tuple[str, str]:
+    return STUDY, written(*replacements)
+
+
+MLP, ATT = "preset: trm_mlp\n", "preset: trm_att\n"
+THOUSAND = list(range(1, 1001))
+
+# What it is: kind of file, text, line:column, what is said there.
+TABLE: dict[str, tuple[tuple[str, str | bytes], str, str]] = {
+    # No settings at all.
+    "a tab": (edited(("  eval:", "\teval:")), "16:1", "found character '\\t' that cannot start"),
+    "not closed": (edited(("[0, 1]", "[0, 1")), "21:7", "expected ',' or ']', but got ':'"),
+    "a list": ((STUDY, "- name: tiny\n"), "1:1", "expected a mapping of settings, found [{'name'"),
+    "one word": ((RECIPE, "trm_mlp\n"), "1:1", "expected a mapping of settings, found 'trm_mlp'"),
+    "an empty file": ((STUDY, ""), "1:1", "expected a mapping of settings, found nothing"),
+    "only comments": ((SWEEP, "# later\n"), "1:1", "expected a mapping of settings, found nothing"),
+    "binary": ((STUDY, b"name: t\nbase: \x89HDF\r\n"), "2:7", "byte 0x89 is not text in UTF-8"),
+    "UTF-16": ((RECIPE, MLP.encode("utf-16")), "1:1", "byte 0xff is not text in UTF-8"),
+    "a control character": (
+        (RECIPE, "seed: 1\nmodel: \x00\n"), "2:8", "special characters are not allowed",
+    ),
+    "two documents": ((RECIPE, MLP + "---\n" + MLP), "2:1", "but found another document"),
+    "a tag that runs code": (
+        (RECIPE, "seed: !!python/object/apply:os.getpid []\n"), "1:7",
+        "could not determine a constructor for the tag 'tag:yaml.org,2002:python/object/apply:os",
+    ),
+    "an unknown alias": ((RECIPE, MLP + "seed: *s\n"), "2:7", "found undefined alias 's'"),
+    "a cycle": ((RECIPE, "model: &a [*a]\n"), "1:12", "*a stands inside &a: nested without end"),
+    "a longer cycle": (
+        edited(("train:\n", "train: &t\n"), ("{kind: constant, warmup: 1}", "{warmup: {x: *t}}")),
+        "13:28", "*t stands inside &t: nested without end",
+    ),
+    "aliases of aliases": ((RECIPE, BOMB), "6:4", "more than 300,000 values, those of aliases"),
+    # Typos, at every level.
+    "a key of a study": (
+        edited(("metric:", "metrics:")), "21:1", "metrics: unknown setting; did you mean metric?",
+    ),
+    "a key of a variant": (
+        edited(("deep, series", "deep, serie")), "19:18",
+        "variants.1.serie: unknown setting; did you mean series?",
+    ),
+    "a key of a metric": (
+        edited(("steps: 2}\n", "step: 2}\n")), "21:33",
+        "metric.step: unknown setting; did you mean steps?",
+    ),
+    "a section of a base": (
+        edited(("  supervision:", "  supervison:")), "8:3",
+        "supervison: unknown setting; did you mean supervision?",
+    ),
+    "a setting of a base": (
+        edited(("    batch:", "    bacth:")), "11:5",
+        "train.bacth: unknown setting; did you mean batch?",
+    ),
+    "a setting deep in a base": (
+        edited(("lr: 1e-2", "rl: 1e-2")), "12:35",
+        "train.optimizer.rl: unknown setting; did you mean lr?",
+    ),
+    "a setting of a variant": (
+        edited(variant("model.lyaers: 2")), "19:37",
+        "model.lyaers: unknown setting; did you mean layers?",
+    ),
+    "a factor": (
+        edited(factors("model.withd: [8, 16]")), "21:3",
+        "model.withd: unknown setting; did you mean width?",
+    ),
+    "a key of a sweep": (
+        (SWEEP, "name: s\nexecutr: in_process\n"), "2:1",
+        "executr: unknown setting; did you mean executor?",
+    ),
+    "a key of an executor": (
+        (SWEEP, "name: s\nexecutor: {kind: local, worker: 2}\n"), "2:25",
+        "executor.worker: unknown setting; did you mean workers?",
+    ),
+    "a kind of executor": (
+        (SWEEP, "name: s\nexecutor: locl\n"), "2:1",
+        "executor: no such kind 'locl'; did you mean local?",
+    ),
+    "a choice of a sweep": (
+        (SWEEP, "name: s\nexecution:\n  device: gpu\n"), "3:3",
+        "execution.device: 'gpu' is not one of auto, cpu, cuda; did you mean cuda?",
+    ),
+    "a key of a recipe": (
+        (RECIPE, MLP + "modle: {}\n"), "2:1", "modle: unknown setting; did you mean model?",
+    ),
+    "a preset": (
+        (RECIPE, "preset: trm_mpl\n"), "1:1",
+        "preset: no preset 'trm_mpl'; did you mean trm_mlp?",
+    ),
+    "a row of a table": (
+        edited(("base:\n", "base:\n  preset: table_1/no_em\n")), "5:3",
+        "preset: no preset 'table_1/no_em'; did you mean table_1/no_ema?",
+    ),
+    "the word preset": (
+        (RECIPE, "presets: trm_mlp\n"), "1:1", "presets: unknown setting; did you mean preset?",
+    ),
+    "a kind": (
+        edited(("mixer: token_mlp", "mixer: token_mpl")), "6:46",
+        "model.mixer: no such kind 'token_mpl'; did you mean token_mlp?",
+    ),
+    "a choice": (
+        edited(("name: puzzle_accuracy", "name: puzzle_acuracy")), "21:10",
+        "metric.name: 'puzzle_acuracy' is not one of puzzle_accuracy, cell_accuracy; did you mean "
+        "puzzle_accuracy?",
+    ),
+    # Wrong types.
+    "text for a count": (
+        edited(("width: 16", "width: wide")), "6:22",
+        "model.width: input should be a valid integer, not 'wide'",
+    ),
+    "a number in quotes": (
+        edited(("width: 16", 'width: "16"')), "6:22",
+        "model.width: input should be a valid integer, not '16'; did you mean 16?",
+    ),
+    "1e-4 for a count": (
+        edited(("updates: 4", "updates: 1e-4")), "10:5",
+        "train.updates: input should be a valid integer, not 0.0001",
+    ),
+    "1e2 for a count": (
+        edited(("updates: 4", "updates: 1e2")), "10:5",
+        "train.updates: input should be a valid integer, not 100.0; did you mean 100?",
+    ),
+    "off for a truth value": (
+        edited(("ema: 0.5", "ema: 0.5\n    ema_table: off")), "15:5",
+        "train.ema_table: input should be a valid boolean, not 'off'; did you mean false?",
+    ),
+    "off for a number": (
+        edited(("ema: 0.5", "ema: off")), "14:5",
+        "train.ema: input should be a valid number, not 'off'",
+    ),
+    "true for a count": (
+        edited(variant("model.n: true")), "19:37",
+        "model.n: input should be a valid integer, not True",
+    ),
+    "a wrong value of a factor": (
+        edited(factors("model.T: [1, two]")), "21:16",
+        "model.T: input should be a valid integer, not 'two'",
+    ),
+    "one number for a list": (
+        edited(("[0, 1]", "3")), "20:1", "seeds: input should be a list, not 3",
+    ),
+    "a key that is no text": (
+        (RECIPE, MLP + "3: 4\n"), "2:1", "the name of a setting is text, not 3",
+    ),
+    # Given twice.
+    "a key given twice": (
+        edited(("  eval:", "  train: {}\n  eval:")), "16:3", "found duplicate key train",
+    ),
+    "a factor given twice": (
+        edited(factors("model.T: [1]\n  model.T: [2]")), "22:3", "found duplicate key model.T",
+    ),
+    "a seed given twice": (edited(("[0, 1]", "[4, 4]")), "20:12", "seeds.1: 4 is given twice"),
+    "a variant given twice": (
+        edited(("name: deep", "name: shallow"), ("[deep]", "[shallow]")), "19:6",
+        "variants.1.name: 'shallow' is given twice",
+    ),
+    "a recipe given twice": (
+        edited(variant("model.n: 1")), "19:5",
+        "variants 'shallow' and 'deep' are the same recipe",
+    ),
+    # Names of what is not there.
+    "an unknown variant of a contrast": (
+        edited(("[deep]", "[dep]")), "23:71",
+        "contrasts.0.against.0: no variant 'dep'; did you mean deep?",
+    ),
+    "an unknown baseline": (
+        edited(("baseline: shallow", "baseline: shalow")), "23:42",
+        "contrasts.0.baseline: no variant 'shalow'; did you mean shallow?",
+    ),
+    "an unknown series of a fit": (
+        edited(("contrasts:", "fits: [{name: f, law: power, series: TMR}]\ncontrasts:")), "22:30",
+        "fits.0.series: no series 'TMR'; did you mean TRM?",
+    ),
+    "an unknown law": (
+        edited(("contrasts:", "fits: [{name: f, law: saturatin}]\ncontrasts:")), "22:18",
+        "did you mean 'saturating'?",
+    ),
+    "an unknown factor of an exclusion": (
+        edited(factors("model.T: [1, 2]", "exclude: [{model.TT: 2}]\n")), "22:12",
+        "exclude.0: model.TT is not a factor of study tiny; did you mean model.T?",
+    ),
+    "an unknown value of an exclusion": (
+        edited(factors("model.T: [1, 2]", "exclude: [{model.T: 3}]\n")), "22:12",
+        "exclude.0: model.T has no value 3; it has 1, 2",
+    ),
+    "an unknown variant of an exclusion": (
+        edited(factors("model.T: [1, 2]", "exclude: [{variant: deeep}]\n")), "22:12",
+        "exclude.0: no variant 'deeep'; did you mean deep?",
+    ),
+    # Impossible geometry.
+    "more clues than cells": (
+        edited(("clues: 8", "clues: 17")), "5:33", "task: clues must be 4 to 15 for 4x4, not 17",
+    ),
+    "no boxes of that size": (
+        edited(("size: 4", "size: 8")), "5:24", "task.size: 8 is not one of 4, 6, 9",
+    ),
+    "heads that do not divide the width": (
+        (RECIPE, ATT + "model: {width: 100}\n"), "2:9",
+        "model: width 100 does not split into 8 heads of even width; heads: 10 does",
+    ),
+    "a grid that is no grid": (
+        (RECIPE, ATT + "model: {positions: {kind: rope_2d, columns: 7}}\n"), "2:9",
+        "model.positions: rope_2d: 81 cells do not fill rows of 7",
+    ),
+    "a warm-up as long as the run": (
+        edited(("warmup: 1", "warmup: 4")), "13:32",
+        "train: schedule.warmup 4 leaves nothing of 4 updates",
+    ),
+    "a metric that is not evaluated": (
+        edited(("steps: 2}\n", "steps: 3}\n")), "16:20",
+        "eval.steps: the metric is read after 3 steps, which is not among [2]",
+    ),
+    # Out of range.
+    "n: 0": (
+        edited(variant("model.n: 0")), "19:37",
+        "model.n: input should be greater than or equal to 1, not 0",
+    ),
+    "a negative rate": (
+        edited(("lr: 1e-2", "lr: -1e-2")), "12:35",
+        "train.optimizer.lr: input should be greater than 0, not -0.01",
+    ),
+    "a rate that is no number": (
+        edited(("lr: 1e-2", "lr: .nan")), "12:35",
+        "train.optimizer.lr: input should be a finite number, not nan",
+    ),
+    "a seed of 41 bits": (
+        edited(("[0, 1]", "[0, 1099511627776]")), "20:12",
+        "seeds.1: input should be less than 4294967296, not 1099511627776",
+    ),
+    "no workers": (
+        (SWEEP, "name: s\nexecutor: {kind: local, workers: 0}\n"), "2:25",
+        "executor.workers: input should be greater than or equal to 1, not 0",
+    ),
+    # Matrices.
+    "no variants": (
+        edited((DEEP, ""), ("variants:\n  - {name: shallow, series: TRM}\n", "variants: []\n")),
+        "17:1", "variants: needs 1 or more, and is []",
+    ),
+    "no seeds": (edited(("[0, 1]", "[]")), "20:1", "seeds: needs 1 or more, and is []"),
+    "a factor without values": (
+        edited(factors("model.T: []")), "21:3", "factors.model.T: needs 1 or more, and is []",
+    ),
+    "a zip of unequal lengths": (
+        edited(factors("model.T: [1, 2, 3]\n  model.layers: [1, 2]", "mode: zip\n")), "20:1",
+        "factors: mode: zip pairs values one by one, and model.T has 3 where model.layers has 2",
+    ),
+    "a mode without factors": (
+        edited(("seeds:", "mode: one_at_a_time\nseeds:")), "20:1",
+        "mode: one_at_a_time combines factors, and there are none",
+    ),
+    "an unknown mode": (
+        edited(factors("model.T: [1, 2]", "mode: zipp\n")), "22:1",
+        "mode: 'zipp' is not one of product, zip, one_at_a_time; did you mean zip?",
+    ),
+    "an exclusion of nothing": (
+        edited(factors("model.T: [1, 2]\n  model.layers: [1, 2]",
+                       "mode: zip\nexclude: [{model.T: 1, model.layers: 2}]\n")), "24:11",
+        "exclude.0: no cell has all of {'model.T': 1, 'model.layers': 2}",
+    ),
+    "an empty exclusion": (
+        edited(factors("model.T: [1, 2]", "exclude: [{}]\n")), "22:11",
+        "exclude.0: names no cell; give one or more of variant, model.T",
+    ),
+    "an exclusion of everything": (
+        edited(factors("model.T: [1, 2]", "exclude: [{model.T: 1}, {model.T: 2}]\n")), "22:1",
+        "exclude: leaves none of 4 cells",
+    ),
+    "a contrast without a cell": (
+        edited(factors("model.T: [1, 2]", "exclude: [{variant: deep}]\n")), "26:71",
+        "contrasts.0.against.0: 'deep' and 'shallow' have no combination of the factors in common",
+    ),
+    "a million cells": (
+        edited((DEEP, ""), ("[deep]", "[shallow]"),
+               factors(f"model.T: {THOUSAND}\n  model.n: {THOUSAND}")), "19:1",
+        "1,000,000 cells of 1 variant and factors 1,000 x 1,000; more than 100,000 are made by "
+        "`trm-lab validate`, `plan` and `run` with --yes-really only",
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with a valid study."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / TINY).write_text(written())
+    return tmp_path
+
+
+def starting(kind: str) -> list[str]:
+    """Give the command that would start something with bad.yaml."""
+    if kind == RECIPE:
+        return ["train", "bad.yaml", "--out", "runs/x"]
+    return ["run", TINY, "--on", "bad.yaml"] if kind == SWEEP else ["run", "bad.yaml"]
+
+
+def written_to(folder: Path, text: str | bytes) -> None:
+    (folder / "bad.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
+
+
+def holds(done: Done, folder: Path, at: str, says: str) -> None:
+    """Hold a command to what a bad file must lead to."""
+    lines = done.err.removeprefix("errors:\n").removeprefix("error: ").splitlines()
+    ours = [line for line in lines if says in line]
+    assert len(ours) == 1, done.err
+    assert ours[0].startswith(f"bad.yaml:{at}: "), ours[0]
+    assert all(line.startswith("bad.yaml:") for line in lines), done.err
+    assert (done.code, done.out) == (2, "")
+    assert sorted(path.name for path in folder.iterdir()) == ["bad.yaml", TINY]
+
+
+def test_the_table_is_long_enough():
+    assert len(TABLE) >= 60
+
+
+@pytest.mark.parametrize(("file", "at", "says"), TABLE.values(), ids=TABLE)
+def test_a_bad_file_is_refused_at_its_place(
+    folder: Path, trm_lab: TrmLab, file: tuple[str, str | bytes], at: str, says: str
+):
+    kind, text = file
+    written_to(folder, text)
+    holds(trm_lab("validate", "bad.yaml"), folder, at, says)
+    holds(trm_lab(*starting(kind)), folder, at, says)
+
+
+@pytest.mark.parametrize("name", ["a key of a study", "a cycle", "a million cells"])
+def test_a_process_says_the_same(folder: Path, name: str):
+    (kind, text), at, says = TABLE[name]
+    written_to(folder, text)
+    holds(in_a_process("validate", "bad.yaml"), folder, at, says)
+    holds(in_a_process(*starting(kind)), folder, at, says)
+
+
+@pytest.mark.parametrize("verb", ["validate", "plan", "run"])
+def test_a_large_matrix_goes_on_with_yes_really(
+    folder: Path, trm_lab: TrmLab, monkeypatch: pytest.MonkeyPatch, verb: str
+):
+    monkeypatch.setattr("trm_lab.study.combinations.MOST_CELLS", 1)
+    refused = trm_lab(verb, TINY)
+    assert (refused.code, refused.out) == (2, "")
+    assert refused.err.startswith("error: tiny.yaml:17:1: 2 cells; more than 1 are made by")
+    assert not (folder / "runs").exists()
+    (folder / "here.yaml").write_text("name: here\nexecutor: in_process\n")
+    on = ["--on", "here.yaml", "--set", "train.updates=2"] * (verb != "validate")
+    done = trm_lab(verb, TINY, "--yes-really", *on)
+    assert (done.code, done.err) == (0, "")
+    assert (folder / "runs").exists() == (verb == "run")
+
+
+@pytest.mark.parametrize(
+    ("more", "at", "says"),
+    [
+        ("cells: [{variant: dep}]", "2:10", "cells.0: no variant 'dep'; did you mean deep?"),
+        ("cells: [dep]", "2:9", "cells.0: no cell 'dep'; did you mean deep?"),
+        ("set: {model.lyers: 2}", "2:7", "model.lyers: unknown setting; did you mean layers?"),
+        ("set: {train.updates: 0}", "2:7", "train.updates: input should be greater than or equal"),
+    ],
+)
+def test_a_sweep_that_does_not_fit_its_study_is_refused(
+    folder: Path, trm_lab: TrmLab, more: str, at: str, says: str
+):
+    written_to(folder, f"name: s\n{more}\n")
+    holds(trm_lab("plan", TINY, "--on", "bad.yaml"), folder, at, says)
+    holds(trm_lab("run", TINY, "--on", "bad.yaml"), folder, at, says)
+
+
+def test_only_an_unknown_cell_is_refused_with_the_near_miss(folder: Path, trm_lab: TrmLab):
+    done = trm_lab("run", TINY, "--only", "depe")
+    assert done == Done(2, "", "error: --only depe: no such cell; did you mean deep?\n")
+    assert not (folder / "runs").exists()
+
+
+def test_a_rate_may_be_written_1e_4(folder: Path, trm_lab: TrmLab):
+    written_to(folder, written(("lr: 1e-2", "lr: 1e-4")))
+    assert trm_lab("validate", "bad.yaml") == Done(0, "bad.yaml: a study of 2 cells, valid\n", "")
