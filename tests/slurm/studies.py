@@ -164,8 +164,13 @@ class Held:
 
 
 def checkpointed(commands: Commands) -> None:
-    """Wait until the one run of a study has a checkpoint."""
-    wait_for("a checkpoint", lambda: list(commands.root.glob("*/seed-0/checkpoints/last.pt")), 60)
+    """Wait until the one run of a study has a checkpoint of some update; the first is of none."""
+
+    def progress() -> int:
+        files = list(commands.root.glob("*/seed-0/status.json"))
+        return max([json.loads(f.read_text()).get("checkpointed") or 0 for f in files], default=0)
+
+    wait_for("a checkpoint", lambda: progress() >= 2, 60)
 
 
 def inherited(*folders: Path) -> str:

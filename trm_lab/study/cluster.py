@@ -119,7 +119,9 @@ class Cluster:
                 batch = batch.submitted(named[batch.name])
                 batch.write(self.root)
             if batch.id is not None:
-                found |= {k: job for k, job in self._jobs(batch, keyed).items() if not job.done()}
+                # A cancelled job may still be remembered when its run is to go on.
+                found |= {k: job for k, job in self._jobs(batch, keyed).items()
+                          if not (job.done() or job.cancelled())}  # fmt: skip
         orphans = {run.key: Orphan(run) for run in runs if run.key not in found and is_busy(run)}
         return found | orphans
 
