@@ -24,7 +24,7 @@ class Execution(Setting):
     """Least time between checkpoints, beside those at evaluations."""
     log_every: int = Field(default=25, ge=1)
     """Updates per training record."""
-    trackers: tuple[Literal["tensorboard", "wandb"], ...] = ()
+    trackers: Annotated[tuple[Literal["tensorboard", "wandb"], ...], Field(strict=False)] = ()
     """Trackers that get every record too; each needs its extra, as in trm-lab[tensorboard]."""
 
 
