@@ -10,7 +10,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -279,7 +278,7 @@ def test_a_run_that_fails_in_a_worker_makes_the_exit_code_1(tmp_path: Path, star
     plan = planned(tmp_path / "runs")
     bad = runs_by_key(plan)[f"{SHALLOW}/seed-1"]
     bad.folder.checkpoint.parent.mkdir(parents=True)
-    torch.save({"best": Fraction(1, 2)}, bad.folder.checkpoint)  # whole, and refused
+    torch.save({"recipe_id": "another"}, bad.folder.checkpoint)  # whole, and refused
     code, out, err = start(plan, "--only", "shallow", changes=()).end()
     assert (code, err) == (1, "")
     assert f"{plan.root}: 1 completed, 1 failed" in out.splitlines()
