@@ -114,7 +114,7 @@ def test_a_diverged_run_is_a_result_with_exit_code_0(folder: Path, trm_lab: TrmL
 def test_a_failed_run_is_named_with_exit_code_1(folder: Path, trm_lab: TrmLab):
     checkpoint = folder / "runs" / "tiny" / DEEP / "seed-0" / "checkpoints" / "last.pt"
     checkpoint.parent.mkdir(parents=True)
-    checkpoint.write_bytes(b"no checkpoint")
+    torch.save({"recipe_id": "another"}, checkpoint)  # whole, and refused
     done = trm_lab("run", "tiny.yaml", "--on", "here.yaml")
     assert (done.code, done.err) == (1, "")
     assert "[1/4] deep, seed 0: failed, " in done.out

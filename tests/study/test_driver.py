@@ -199,7 +199,7 @@ def test_a_run_whose_process_is_gone_resumes_from_its_checkpoint(finished: Plan)
 
 @contextmanager
 def broken(path: Path) -> Iterator[None]:
-    """Put a checkpoint in place that is whole but refused; from damage a run recovers."""
+    """Put a checkpoint in place that is whole but refused: a damaged one is recovered from."""
     path.parent.mkdir(parents=True)
     torch.save({"best": Fraction(1, 2)}, path)
     yield

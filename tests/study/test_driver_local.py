@@ -297,8 +297,8 @@ def test_a_second_command_on_a_study_is_refused_and_names_the_first(start: Start
 def test_a_run_that_fails_in_a_worker_makes_the_exit_code_1(tmp_path: Path, start: Start):
     plan = planned(tmp_path / "runs")
     bad = runs_by_key(plan)[f"{SHALLOW}/seed-1"]
-    bad.folder.path.mkdir(parents=True)
-    bad.folder.checkpoint.parent.write_bytes(b"in the way of the folder")
+    bad.folder.checkpoint.parent.mkdir(parents=True)
+    torch.save({"recipe_id": "another"}, bad.folder.checkpoint)  # whole, and refused
     code, out, err = start(plan, "--only", "shallow", changes=()).end()
     assert (code, err) == (1, "")
     assert f"{plan.root}: 1 completed, 1 failed" in out.splitlines()

@@ -6,11 +6,12 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from tests.training.tiny_run import EXECUTION, records, results, tiny_recipe
 from trm_lab.errors import ConfigError
 from trm_lab.runs import RunFolder, State
-from trm_lab.training import train
+from trm_lab.training import Execution, train
 from trm_lab.training.stop import Stop
 
 RECIPE = tiny_recipe()
@@ -109,3 +110,10 @@ def test_a_missing_package_is_named_with_what_installs_it(
         train(RECIPE, tmp_path, execution=execution)
     assert f"pip install 'trm-lab[{tracker}]', or leave {tracker} out" in str(told.value)
     assert RunFolder(tmp_path).state() is State.FAILED
+
+
+def test_trackers_are_given_as_a_list() -> None:
+    given = Execution.model_validate({"trackers": ["wandb", "tensorboard"]})
+    assert given.trackers == ("wandb", "tensorboard")
+    with pytest.raises(ValidationError, match="'tensorboard' or 'wandb'"):
+        Execution.model_validate({"trackers": ["mlflow"]})
