@@ -25,14 +25,17 @@ from tests.training.processes import Group, together, values
 from tests.training.tiny_run import EXECUTION, HRM, TOKEN_MLP, records, results, tiny_recipe
 from trm_lab.config import Recipe
 from trm_lab.config.loops import SampledDepth
+from trm_lab.core.reasoner import Reasoner
 from trm_lab.errors import ConfigError, RankLostError
 from trm_lab.runs import RunFolder, State
 from trm_lab.tasks.build import build
 from trm_lab.training import Execution, train
 from trm_lab.training.distributed import SOLO, joined
 from trm_lab.training.session import Session
+from trm_lab.training.stop import Stop
 from trm_lab.training.stream import Stream
 
+SELDOM = EXECUTION.model_copy(update={"checkpoint_seconds": 1e9})
 CPU = torch.device("cpu")
 WIDE = {"train": {"dtype": "float64"}}
 FIVE = {"train": {"updates": 5}}
@@ -348,6 +351,45 @@ def test_weights_that_have_come_apart_are_never_saved(tmp_path: Path) -> None:
             "kind",
         )
     assert not path.exists()
+
+
+def asked(group: Group, recipe: Recipe, path: Path, rank: int, k: int, place: str) -> Any:
+    """Train; one rank alone is asked to stop, after update k or within the evaluation of it."""
+    stop, advance, solve = Stop(), Session.advance, Reasoner.solve
+    reached = [0]
+
+    def advancing(session: Session) -> None:
+        advance(session)
+        reached[0] = session.counters.update
+        if place == "update" and (group.rank, session.counters.update) == (rank, k):
+            stop.request(State.WAITING, "preempted")
+
+    def solving(*arguments: Any) -> Any:
+        if place == "evaluation" and (group.rank, reached[0]) == (rank, k):
+            stop.request(State.WAITING, "preempted")
+        return solve(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Session, "advance", advancing)
+        patch.setattr(Reasoner, "solve", solving)
+        state = train(recipe, path, execution=SELDOM, stop=stop, group=group)
+    return state, reached[0]
+
+
+@pytest.mark.parametrize(
+    ("rank", "k", "place"), [(1, 7, "update"), (0, 3, "update"), (0, 5, "evaluation")]
+)
+def test_a_stop_that_reaches_one_rank_stops_all_after_the_same_update(
+    tmp_path: Path, rank: int, k: int, place: str
+) -> None:
+    recipe, path, whole = RECIPES["attention"], tmp_path / "run", tmp_path / "whole"
+    told = together(asked, recipe, path, rank, k, place)
+    assert values(told) == [(State.WAITING, k)] * 2
+    assert torch.load(RunFolder(path).checkpoint, weights_only=True)["counters"]["update"] == k
+    assert RunFolder(path).status()["error"] == {"type": "Stopped", "message": "preempted"}
+    assert values(together(trained, recipe, path)) == [State.COMPLETED] * 2
+    assert values(together(trained, recipe, whole)) == [State.COMPLETED] * 2
+    assert results(path) == results(whole)
 
 
 # What goes wrong.
