@@ -5,6 +5,7 @@ import os
 import socket
 from collections.abc import Callable
 from multiprocessing.connection import wait
+from pathlib import Path
 from typing import Any
 
 from trm_lab.training.distributed import Group, joined
@@ -51,8 +52,6 @@ def together(
                     started[rank].join()
                     told[rank] = ("died", started[rank].exitcode)
                 del left[rank]
-                if any(_stopped(started[other].pid) for other in left):
-                    break
             if left and all(_stopped(started[other].pid) for other in left):
                 for rank in left:
                     told[rank] = ("stopped", None)
@@ -88,8 +87,11 @@ def _member(
 
 def _stopped(pid: int | None) -> bool:
     """Say whether a process is stopped by a signal (state T)."""
-    with open(f"/proc/{pid}/stat") as file:
-        return file.read().rpartition(")")[2].split()[0] == "T"
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:  # it has ended, and its pipe is about to tell
+        return False
+    return text.rpartition(")")[2].split()[0] == "T"
 
 
 __all__ = ["Group", "Told", "together", "values"]

@@ -377,7 +377,7 @@ def asked(group: Group, recipe: Recipe, path: Path, rank: int, k: int, place: st
 
 
 @pytest.mark.parametrize(
-    ("rank", "k", "place"), [(1, 7, "update"), (0, 3, "update"), (0, 5, "evaluation")]
+    ("rank", "k", "place"), [(1, 7, "update"), (0, 3, "update"), (1, 5, "evaluation")]
 )
 def test_a_stop_that_reaches_one_rank_stops_all_after_the_same_update(
     tmp_path: Path, rank: int, k: int, place: str
