@@ -42,3 +42,7 @@ class Superseded(BaseException):
     No Exception, since what starts runs answers an Exception by writing a result, and the result
     of a job that was started twice has one place.
     """
+
+
+class RankLostError(RuntimeError):
+    """Another process of a run on several is gone or does not answer."""

@@ -1,8 +1,9 @@
 """The command line.  Each verb imports what it needs when it runs."""
 
+import os
 import sys
 
-from trm_lab.errors import ConfigError, RunBusyError
+from trm_lab.errors import ConfigError, RankLostError, RunBusyError
 
 
 def main() -> None:
@@ -14,8 +15,14 @@ def main() -> None:
     try:
         app()
     except (ConfigError, RunBusyError) as error:
-        print(f"error: {error}" if "\n" not in str(error) else f"errors:\n{error}", file=sys.stderr)
+        # Of several processes all have such an error, and the first one prints it.
+        if os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0":
+            text = f"error: {error}" if "\n" not in str(error) else f"errors:\n{error}"
+            print(text, file=sys.stderr)
         sys.exit(2)
+    except RankLostError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
     except OSError as error:
         print(f"error: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
         sys.exit(2)

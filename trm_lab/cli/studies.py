@@ -222,6 +222,7 @@ def train(
     from trm_lab.config.validate import validate as check
     from trm_lab.paths import RECIPE, expect
     from trm_lab.training import train as train_recipe
+    from trm_lab.training.distributed import joined
     from trm_lab.training.stop import stopped_by_signals
 
     if str(recipe) in KNOWN and not recipe.exists():
@@ -245,9 +246,13 @@ def train(
             solves = "" if missed is None else f", {missed:.0%} of the solves did not converge"
             output.say(f"update {record['update']}: loss {record['loss']:.4f}{solves}")
 
-    with stopped_by_signals() as stop:
-        state = train_recipe(chosen, out, execution=execution, progress=show, stop=stop)
-    output.say(f"{out}: {state.value}")
+    with stopped_by_signals() as stop, joined(execution.device) as group:
+        progress = show if group.first else None
+        state = train_recipe(
+            chosen, out, execution=execution, progress=progress, stop=stop, group=group
+        )
+    if group.first:
+        output.say(f"{out}: {state.value}")
     if state is State.CANCELLED:
         raise KeyboardInterrupt  # with a checkpoint; the same command goes on from there
     return int(state is not State.COMPLETED)

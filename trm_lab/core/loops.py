@@ -3,6 +3,8 @@
 Shapes: B slots.
 """
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -18,14 +20,23 @@ from trm_lab.config.loops import (
     Uniform,
 )
 
+Whole = Callable[[Tensor], Tensor]
+"""Gives what all slots have where a batch is shared by several processes, from the slots of one."""
 
-def leave(loop: Loop, halted: Bool[Tensor, " B"]) -> Bool[Tensor, " B"]:
+
+def alone(mine: Tensor) -> Tensor:
+    """Give the slots of the only process."""
+    return mine
+
+
+def leave(loop: Loop, halted: Bool[Tensor, " B"], whole: Whole = alone) -> Bool[Tensor, " B"]:
     """Say which slots get a new puzzle, from those whose own has halted."""
     match loop:
         case SlotCarry() | NoCarry():
             return halted
         case FullLoop():
-            together = halted.all() if loop.leave == "all" else halted.any()
+            every = whole(halted)
+            together = every.all() if loop.leave == "all" else every.any()
             return together & torch.ones_like(halted)
 
 

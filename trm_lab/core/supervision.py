@@ -19,7 +19,7 @@ from trm_lab.core.core import Core, Weights
 from trm_lab.core.fixed_point import Solves, squared_residual
 from trm_lab.core.halting import HALT, Shown, continue_value, halting_losses, release
 from trm_lab.core.hypotheses import repeated, starts, winners
-from trm_lab.core.loops import leave, step_weights
+from trm_lab.core.loops import Whole, alone, leave, step_weights
 from trm_lab.core.losses import IGNORED, puzzle_losses, score
 from trm_lab.core.products import Params
 from trm_lab.core.recursion import Latents, Recursion
@@ -132,13 +132,15 @@ def supervise(
     counts: Counts | None = None,
     waits: Int[Tensor, " B"] | None = None,
     linked: bool = False,
+    whole: Whole = alone,
 ) -> tuple[Carry, Outcome]:
     """Run one supervision step in training on a refilled carry.
 
     `rows` are the puzzle vectors of the carry's puzzles; `minimum` the steps before which
     exploration keeps a slot, 0 for none; `gradient` and `counts` stand in for the recipe's own;
-    `waits` are cycles that a slot leaves out.  The new carry is detached, unless `linked`.  Of
-    several hypotheses the one with the lowest loss of the answer is the slot's; all else is
+    `waits` are cycles that a slot leaves out; `whole` gives all slots of a batch that several
+    processes share, for a loop that leaves together.  The new carry is detached, unless `linked`.
+    Of several hypotheses the one with the lowest loss of the answer is the slot's; all else is
     reckoned from it.
     """
     inputs, labels, _ = carry.batch
@@ -167,7 +169,7 @@ def supervise(
         correct, cell_accuracy = score(logits, labels)
         answer = core.model.layout.answer
         shown = Shown(halt, entered[answer], won[answer], correct)
-        halted = leave(supervision.loop, release(rule, shown, steps, N_sup, minimum))
+        halted = leave(supervision.loop, release(rule, shown, steps, N_sup, minimum), whole)
 
     def next_halt() -> Tensor:
         # Without a carry the next step is this one again.

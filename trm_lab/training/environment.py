@@ -14,10 +14,11 @@ import torch
 import trm_lab
 from trm_lab.config.execution import Execution
 from trm_lab.errors import ConfigError
+from trm_lab.training.distributed import SOLO, Group
 
 
-def prepare(execution: Execution) -> torch.device:
-    """Set threads and precision of this process; give the device.
+def prepare(execution: Execution, group: Group = SOLO) -> torch.device:
+    """Set threads and precision of this process; give the device, the group's own if it has one.
 
     Raises:
         ConfigError: CUDA asked for and not there.
@@ -25,6 +26,8 @@ def prepare(execution: Execution) -> torch.device:
     if execution.threads is not None:
         torch.set_num_threads(execution.threads)
     torch.set_float32_matmul_precision(execution.matmul_precision)
+    if group.device is not None:
+        return group.device
     available = torch.cuda.is_available()
     if execution.device == "cuda" and not available:
         raise ConfigError("device: cuda was asked for, but torch sees no CUDA device")

@@ -5,6 +5,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,19 @@ from trm_lab.atomic import write_bytes
 from trm_lab.config.execution import Execution
 from trm_lab.config.extension import sources
 from trm_lab.config.recipe import Recipe
-from trm_lab.errors import Superseded
+from trm_lab.errors import RankLostError, Superseded
 from trm_lab.lease import Lease
 from trm_lab.runs import Labels, RunFolder, State, now
 from trm_lab.tasks.build import build
 from trm_lab.tasks.dataset import TaskData
 from trm_lab.training.artifacts import packed_outcomes, packed_weights
+from trm_lab.training.distributed import SOLO, Group
 from trm_lab.training.environment import describe, prepare
 from trm_lab.training.evaluation import outcomes
 from trm_lab.training.heartbeat import HEARTBEAT_SECONDS, beating
-from trm_lab.training.recovery import Before, finished, restored
+from trm_lab.training.recovery import Before, resumed
 from trm_lab.training.session import Session
-from trm_lab.training.stop import Stop, Stopped
+from trm_lab.training.stop import Stop, Stopped, check_together
 from trm_lab.training.stream import Stream
 from trm_lab.training.trackers import tracking
 
@@ -54,6 +56,7 @@ def train(
     stop: Stop | None = None,
     job: Mapping[str, Any] | None = None,
     patience: float = 0.0,
+    group: Group = SOLO,
 ) -> State:
     """Train a recipe into a run folder; running again resumes, or does nothing when done.
 
@@ -61,39 +64,46 @@ def train(
     torch and precision).  A loss that is not a number ends the run with state diverged.  A stop
     ends it with a checkpoint of the update it has reached and the state that was asked for.  `job`
     goes into status.json as it is.  `patience` (seconds) is for a predecessor that may be dying.
+    Every process of a group calls this alike; the first one writes.
 
     Raises:
-        ConfigError: the folder holds another recipe, or the data cannot be had.
+        ConfigError: the folder holds another recipe, the data cannot be had, or the group cannot
+            share the batch.
         RunBusyError: another process works in the folder.
         DiskFullError: a file could not be written; the run goes on from its last checkpoint.
         Superseded: another process took the run over; nothing more is written here.
+        RankLostError: another process of the group is gone; the run's state is lost.
     """
+    group.check_batch(recipe.train.batch)
     folder = RunFolder(run_dir)
-    lock = folder.lock(patience)
-    try:
-        folder.claim(recipe)
-        if folder.state().final:
+    with ExitStack() as held:
+
+        def taken() -> State:
+            held.callback(folder.lock(patience).release)
+            folder.claim(recipe)
             return folder.state()
-        folder.sweep()
-        lease = Lease.take(folder.lease, job)
-        stop = stop or Stop()
-        try:
-            with beating(folder, lease, stop):
-                run = _Run(
-                    recipe, folder, lease, execution or Execution(), labels or Labels(),
-                    [progress] if progress else [], stop, job,
-                )  # fmt: skip
-                return _through(run, cache)
-        finally:
-            lease.release()
-    finally:
-        lock.release()
+
+        before = group.leading(taken)
+        if before.final:
+            return before
+        lease, stop = None, stop or Stop()
+        if group.first:
+            folder.sweep()
+            lease = Lease.take(folder.lease, job)
+            held.callback(lease.release)
+            held.enter_context(beating(folder, lease, stop))
+        run = _Run(
+            recipe, folder, lease, execution or Execution(), labels or Labels(),
+            [progress] if progress else [], stop, job, group,
+        )  # fmt: skip
+        return _through(run, cache)
 
 
 def _through(run: "_Run", cache: Path | None) -> State:
     """Bring a run to an end and write which."""
     try:
-        with tracking(run.execution.trackers, run.recipe, run.folder.path) as trackers:
+        names = run.execution.trackers if run.group.first else ()
+        with tracking(names, run.recipe, run.folder.path) as trackers:
             run.listeners += trackers
             run.train(cache)
     except Superseded:
@@ -106,6 +116,7 @@ def _through(run: "_Run", cache: Path | None) -> State:
         return run.end(State.DIVERGED, error)
     except BaseException as error:  # not an Exception: an interrupt, or the executor's own signal
         state = State.FAILED if isinstance(error, Exception) else State.CANCELLED
+        state = State.LOST if isinstance(error, RankLostError) else state
         try:
             run.end(state, error)
         except OSError as again:  # as on a full disk: the first error is the one to be told
@@ -121,13 +132,15 @@ class _Run:
         self,
         recipe: Recipe,
         folder: RunFolder,
-        lease: Lease,
+        lease: Lease | None,
         execution: Execution,
         labels: Labels,
         listeners: list[Progress],
         stop: Stop,
         job: Mapping[str, Any] | None,
+        group: Group,
     ) -> None:
+        self.group = group
         self.recipe, self.folder, self.lease, self.execution = recipe, folder, lease, execution
         self.labels, self.listeners, self.stop = labels, listeners, stop
         self.account: Account = account(recipe)
@@ -155,11 +168,17 @@ class _Run:
         """Update and last validation of the newest checkpoint."""
 
     def train(self, cache: Path | None) -> None:
-        device = prepare(self.execution)
-        self.fixed["environment"] = describe(device) | {"own": sources(self.recipe)}
+        group = self.group
+        device = prepare(self.execution, group)
+        more = {"own": sources(self.recipe), "processes": group.size}
+        self.fixed["environment"] = describe(device) | more
         self.status(State.RUNNING)
-        self.stop.check()
-        data = build(self.recipe.task, cache)
+        check_together(self.stop, group, False)
+        data = group.each(lambda: build(self.recipe.task, cache))
+        group.agree(
+            recipe=self.recipe.id, seed=self.recipe.seed, data=data.fingerprint,
+            log_every=self.execution.log_every, torch=torch.__version__,
+        )  # fmt: skip
         self.fixed["data"] = {
             "fingerprint": data.fingerprint,
             "train": len(data.train),
@@ -168,21 +187,14 @@ class _Run:
         }
 
         def fresh() -> Session:
-            stream = Stream(data, self.recipe.train.batch, self.recipe.seed, device)
+            stream = Stream(data, self.recipe.train.batch, self.recipe.seed, device, group)
             return Session.fresh(self.recipe, stream, device, self.execution.checkpointing)
 
-        self.session, remarks = restored(fresh, self.folder, data.fingerprint)
-        session, self.remarks = self.session, self.remarks + remarks
-        update = session.counters.update
-        if self.folder.checkpoint.exists() or self.folder.previous.exists():
-            self.kept = (update, session.validated)
-        elif (ended := finished(self.folder, self.recipe)) is not None:
-            session.counters, session.best = ended
-            self.remarks.append("no checkpoint, but all results: taken as completed")
+        going = resumed(fresh, self.folder, data.fingerprint)
+        session = self.session = going.session
+        self.kept, self.remarks = going.kept, self.remarks + going.remarks
+        if going.done:
             return
-        self.remarks += self.folder.rewind(update, evaluated=session.validated == update)
-        if session.validated == update and not self.recorded(update):
-            session.validated = 0  # its record was lost
         self.status(State.RUNNING)
         try:
             while True:
@@ -200,10 +212,10 @@ class _Run:
         """Train up to the next record."""
         counters = session.counters
         while True:
-            self.stop.check()  # the one place between updates
-            if time.monotonic() - self.saved >= self.execution.checkpoint_seconds and (
-                self.kept != (counters.update, session.validated)
-            ):
+            late = time.monotonic() - self.saved >= self.execution.checkpoint_seconds
+            # The one place between updates.  Clocks differ, so the first process's is the one.
+            due = check_together(self.stop, self.group, late and self.group.first)
+            if due and self.kept != (counters.update, session.validated):
                 self.checkpoint(session)
             wall, cpu = time.perf_counter(), time.process_time()
             session.advance()
@@ -226,11 +238,6 @@ class _Run:
             update % self.recipe.eval.every == 0 or update == self.recipe.train.updates
         )
 
-    def recorded(self, update: int) -> bool:
-        """Say whether the evaluation of an update is in metrics.jsonl."""
-        records = reversed(self.folder.records())
-        return any(r["update"] == update and r.get("kind") == "evaluation" for r in records)
-
     def maybe_evaluate(self, session: Session, data: TaskData) -> None:
         update = session.counters.update
         if not self.evaluates(update) or session.validated == update:
@@ -239,8 +246,9 @@ class _Run:
             raise Diverged(f"weights are not numbers after update {update}")
         weights, setting = session.evaluated, self.recipe.eval
         found = outcomes(
-            self.recipe, session.core, weights, data.validation, setting.steps, self.stop.check
-        )
+            self.recipe, session.core, weights, data.validation, setting.steps, self.stop.check,
+            self.group,
+        )  # fmt: skip
         accuracy = [float(a) for a in found.puzzle_accuracy]
         self.write(
             {
@@ -268,27 +276,37 @@ class _Run:
         kind = "raw" if session.shadow is None else "ema"
 
         def evaluate(which: str, weights: Any, update: int) -> None:
-            found = outcomes(recipe, core, weights, data.test, setting.final_steps, self.stop.check)
+            found = outcomes(
+                recipe, core, weights, data.test, setting.final_steps, self.stop.check, self.group
+            )
             self.put(self.folder.evaluation(which), packed_outcomes(found, data.test, update, kind))
 
         evaluate("last", session.evaluated, session.counters.update)
         if setting.best and session.best is not None:
             best, weights = int(session.best["update"]), session.evaluated
             if best != session.counters.update:
-                content = torch.load(self.folder.best, map_location=core.device, weights_only=True)
+                file = io.BytesIO(self.group.leading(self.folder.best.read_bytes))
+                content = torch.load(file, map_location=core.device, weights_only=True)
                 weights = replace(weights, **content)
             evaluate("best", weights, best)
         self.put(self.folder.weights, packed_weights(session))
-        self.folder.previous.unlink(missing_ok=True)
+        if self.writes():
+            self.folder.previous.unlink(missing_ok=True)
+
+    def writes(self) -> bool:
+        """Say whether this process writes the folder; leave if the run is no longer ours."""
+        if self.lease is not None:
+            self.lease.check()
+        return self.lease is not None
 
     def put(self, path: Path, content: bytes) -> None:
         """Write a file of the run, if it is still ours."""
-        self.lease.check()
-        write_bytes(path, content)
+        if self.writes():
+            write_bytes(path, content)
 
     def checkpoint(self, session: Session) -> None:
-        self.lease.check()
-        self.folder.flush_metrics()
+        if self.writes():
+            self.folder.flush_metrics()
         folder, fingerprint = self.folder, self.fixed["data"]["fingerprint"]
         session.save(folder.checkpoint, fingerprint, folder.previous)
         self.kept = (session.counters.update, session.validated)
@@ -297,7 +315,8 @@ class _Run:
 
     def write(self, record: Mapping[str, Any]) -> None:
         whole = {**record, **self.counters()}
-        self.lease.check()
+        if not self.writes():
+            return
         self.folder.append(whole)
         if time.monotonic() - self.beat >= HEARTBEAT_SECONDS:
             self.status(State.RUNNING)
@@ -310,7 +329,8 @@ class _Run:
     def status(self, state: State, error: BaseException | None = None) -> None:
         ended = state not in (State.RUNNING, State.WAITING)
         told = {"type": type(error).__name__, "message": str(error)} if error else None
-        self.lease.check()
+        if not self.writes():
+            return
         self.folder.write_status(
             {
                 "state": state.value,

@@ -4,8 +4,9 @@ import io
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -46,6 +47,46 @@ class Before:
         )
 
 
+class Resumed(NamedTuple):
+    """Where a run goes on."""
+
+    session: Session
+    kept: tuple[int, int] | None
+    """Update and last validation of the checkpoint it goes on from; None without one."""
+    done: bool
+    """Whether there is nothing left to do."""
+    remarks: list[str]
+    """On damage."""
+
+
+def resumed(fresh: Callable[[], Session], folder: RunFolder, fingerprint: str) -> Resumed:
+    """Bring session and folder to the state of the newest whole checkpoint.
+
+    Raises:
+        ConfigError: the checkpoint is of another recipe, seed or data set.
+    """
+    session, remarks = restored(fresh, folder, fingerprint)
+    group, update = session.stream.group, session.counters.update
+    kept = None
+    if group.leading(lambda: folder.checkpoint.exists() or folder.previous.exists()):
+        kept = (update, session.validated)
+    elif (ended := group.leading(lambda: finished(folder, session.recipe))) is not None:
+        session.counters, session.best = ended
+        remarks.append("no checkpoint, but all results: taken as completed")
+        return Resumed(session, kept, True, remarks)
+    if group.first:
+        remarks += folder.rewind(update, evaluated=session.validated == update)
+    if session.validated == update and not group.leading(lambda: _recorded(folder, update)):
+        session.validated = 0  # its record was lost
+    return Resumed(session, kept, False, remarks)
+
+
+def _recorded(folder: RunFolder, update: int) -> bool:
+    """Say whether the evaluation of an update is in metrics.jsonl."""
+    records = reversed(folder.records())
+    return any(r["update"] == update and r.get("kind") == "evaluation" for r in records)
+
+
 STARTS_OVER = "the run starts over"
 
 
@@ -54,25 +95,27 @@ def restored(
 ) -> tuple[Session, list[str]]:
     """Give the session of the newest whole checkpoint, or a fresh one; also remarks on damage.
 
-    A damaged checkpoint is removed: it must not take the place of the whole one before it.
+    A damaged checkpoint is removed: it must not take the place of the whole one before it.  Of
+    several processes the first one looks and removes.
 
     Raises:
         ConfigError: the checkpoint is of another recipe, seed or data set.
     """
     session, remarks = fresh(), []
+    ask = session.stream.group.leading
     for path in (folder.checkpoint, folder.previous):
-        if not path.exists():
+        if not ask(path.exists):
             continue
-        if not whole(path):
-            path.unlink()
+        if not ask(lambda: whole(path)):  # noqa: B023 - asked here and now
+            ask(path.unlink)
             remarks.append(f"{path.name}: damaged, removed")
             continue
         session.restore(path, fingerprint)
-        if session.best is None or not session.recipe.eval.best or whole(folder.best):
+        if session.best is None or not session.recipe.eval.best or ask(lambda: whole(folder.best)):
             return session, remarks
         # The best weights can be had again only by training up to them.
         for spoilt in (folder.checkpoint, folder.previous):
-            spoilt.unlink(missing_ok=True)
+            ask(partial(spoilt.unlink, missing_ok=True))
         return fresh(), [*remarks, f"best.pt: missing or damaged, {STARTS_OVER}"]
     if remarks:
         remarks.append(f"no whole checkpoint, {STARTS_OVER}")

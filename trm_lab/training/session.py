@@ -68,7 +68,7 @@ class Session:
     sums: Tensor
     """Sums of `SUMMED` since the last record."""
     started: Tensor
-    """Puzzles started since the last record."""
+    """Puzzles started since the last record.  Like all sums, of the slots of this process."""
     counters: Counters = field(default_factory=Counters)
     best: dict[str, float] | None = None
     """Update and validation accuracy of the best evaluation so far."""
@@ -146,15 +146,18 @@ class Session:
         return replace(self.weights, params=params, table=table)
 
     def record(self) -> dict[str, Any]:
-        """Give the means since the last record and start over."""
-        total = dict(zip(SUMMED, self.sums.tolist(), strict=True))
+        """Give the means since the last record, over all slots, and start over."""
+        kept = [*self.sums, self.started.double(), *self.watched.values()]
+        (summed,) = self.stream.group.total([torch.stack(kept)])
+        names = (*SUMMED, "started", *self.watched)
+        total = dict(zip(names, summed.tolist(), strict=True))
         steps = (self.counters.update - self.since) * self.recipe.supervision.steps_per_update
         slots, scored = steps * self.recipe.train.batch, total["scored"]
-        self.counters.examples += int(self.started)
+        self.counters.examples += int(total["started"])
         self.sums.zero_()
         self.started.zero_()
         self.since = self.counters.update
-        watched = {name: float(value) / slots for name, value in self.watched.items()}
+        watched = {name: total[name] / slots for name in self.watched}
         self.watched.clear()
         return {
             "loss": total["loss"] / slots,
@@ -174,7 +177,17 @@ class Session:
             self.watched[name] = self.watched.get(name, 0.0) + value.double()
 
     def save(self, path: Path, fingerprint: str, keep: Path | None = None) -> None:
-        """Write a checkpoint, whole or not at all; with `keep` the one before goes there."""
+        """Write a checkpoint, whole or not at all; with `keep` the one before goes there.
+
+        It holds the slots of all processes, so that any number of them can go on from it; all have
+        to call this, and the first one writes.
+
+        Raises:
+            RuntimeError: the processes no longer hold the same weights.
+        """
+        group = self.stream.group
+        table = () if self.weights.table is None else (self.weights.table,)
+        group.check_same([*self.weights.params.values(), *table])
         content = {
             "recipe_id": self.recipe.id,
             "seed": self.recipe.seed,
@@ -182,19 +195,22 @@ class Session:
             **self.tensors(),
             "optimizer": self.optimizer.state_dict(),
             "carry": {
-                "z": list(self.carry.z),
-                "steps": self.carry.steps,
-                "halted": self.carry.halted,
-                "batch": self.carry.batch._asdict(),
+                "z": [group.gathered(z) for z in self.carry.z],
+                "steps": group.gathered(self.carry.steps),
+                "halted": group.gathered(self.carry.halted),
+                "batch": {k: group.gathered(v) for k, v in self.carry.batch._asdict().items()},
             },
-            "sums": self.sums,
-            "started": self.started,
+            # One row per process: whoever goes on with as many has the sums to the last bit.
+            "sums": group.gathered(self.sums[None]),
+            "started": group.gathered(self.started[None]),
             "since": self.since,
             "validated": self.validated,
-            "watched": dict(self.watched),
+            "watched": {name: group.gathered(v[None]) for name, v in self.watched.items()},
             "counters": asdict(self.counters),
             "best": self.best,
         }
+        if not group.first:
+            return
         # In memory first: torch's own writer tells of a full disk in words that name no file.
         buffer = io.BytesIO()
         torch.save(content, buffer)
@@ -217,7 +233,10 @@ class Session:
         Raises:
             ConfigError: the checkpoint is of another recipe, seed or data set.
         """
-        content = torch.load(path, map_location=self.core.device, weights_only=True)
+        group, device = self.stream.group, self.core.device
+        # The first process reads for all: a file system that they share may show them two versions.
+        file = path if group.size == 1 else io.BytesIO(group.leading(path.read_bytes))
+        content = torch.load(file, map_location=device, weights_only=True)
         for name, ours in (
             ("recipe_id", self.recipe.id),
             ("seed", self.recipe.seed),
@@ -242,14 +261,27 @@ class Session:
         self.optimizer.load_state_dict(content["optimizer"])
         carry = content["carry"]
         self.carry = Carry(
-            tuple(carry["z"]), carry["steps"], carry["halted"], Batch(**carry["batch"])
+            tuple(group.share(z) for z in carry["z"]),
+            group.share(carry["steps"]),
+            group.share(carry["halted"]),
+            Batch(**{name: group.share(part) for name, part in carry["batch"].items()}),
         )
-        self.sums, self.started = content["sums"], content["started"]
+        # Sums of one process alone have no axis of processes in older checkpoints.
+        self.sums = self._own(content["sums"].view(-1, len(SUMMED)))
+        self.started = self._own(content["started"].view(-1))
         self.since = content["since"]
-        self.watched = content.get("watched", {})
+        watched = content.get("watched", {})
+        self.watched = {name: self._own(part.view(-1)) for name, part in watched.items()}
         # Checkpoints from before FLOPs were counted: their updates all cost the same.
         flops = content["counters"]["update"] * account(self.recipe).flops_per_update
         self.counters = Counters(**{"flops": flops, **content["counters"]})
         self.best = content["best"]
         # Earlier releases wrote no checkpoint between an update and its evaluation.
         self.validated = content.get("validated", self.counters.update)
+
+    def _own(self, parts: Tensor) -> Tensor:
+        """Take this process's sums out of those of all; of another number, the first takes all."""
+        group = self.stream.group
+        if len(parts) == group.size:
+            return parts[group.rank].clone()
+        return parts.sum(0) if group.first else torch.zeros_like(parts[0])

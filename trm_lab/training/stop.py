@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+import torch
+
 from trm_lab.runs import State
+from trm_lab.training.distributed import Group
 
 
 class Stopped(Exception):
@@ -51,6 +54,24 @@ class Stop:
         """
         if self.state is not None:
             raise Stopped(self.state, self.reason)
+
+
+def check_together(stop: Stop, group: Group, flag: bool) -> bool:
+    """Go on or leave, all processes of a group alike; say whether any of them has the flag.
+
+    Raises:
+        Stopped: a stop of some process was requested.
+    """
+    if group.size > 1:
+        # On the CPU, so that no device waits.
+        (told,) = group.total([torch.tensor([int(stop.requested), int(flag)])])
+        flag = bool(told[1])
+        if told[0]:
+            for state, reason in group.listed((stop.state, stop.reason)):
+                if state is not None:
+                    stop.request(state, reason)
+    stop.check()
+    return flag
 
 
 @contextmanager

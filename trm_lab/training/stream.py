@@ -2,8 +2,9 @@
 
 Steps are counted through the run: with one of them per optimiser update they are the updates.  No
 generator is carried along: the counter is the generator's state, so a resumed run draws what an
-uninterrupted one would, and two models of one seed see the same puzzles.
-Shapes: B slots, L cells.
+uninterrupted one would, and two models of one seed see the same puzzles.  On several processes all
+of them draw for the whole batch and keep their own slots, which are therefore those of one process.
+Shapes: G slots of the whole batch, B of this process, L cells.
 """
 
 from functools import lru_cache
@@ -19,14 +20,32 @@ from trm_lab.config.supervision import ExplorationLaw
 from trm_lab.core.initial import keyed
 from trm_lab.core.supervision import Batch
 from trm_lab.tasks.dataset import TaskData
+from trm_lab.training.distributed import SOLO, Group
 
 
 class Stream:
     """Batches of training puzzles and exploration minima."""
 
-    def __init__(self, data: TaskData, batch: int, seed: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        data: TaskData,
+        batch: int,
+        seed: int,
+        device: torch.device,
+        group: Group = SOLO,
+    ) -> None:
+        """Draw for a whole batch of `batch` slots.
+
+        Raises:
+            ConfigError: the group cannot share it equally.
+        """
+        group.check_batch(batch)
         self.data = data
         self.batch = batch
+        """Slots of the whole batch."""
+        self.group = group
+        self.slots = group.slots(batch)
+        """Those of this process."""
         self.seed = seed
         self.device = device
         self._order = lru_cache(maxsize=2)(self._permutation)
@@ -49,10 +68,11 @@ class Stream:
             labels = np.take_along_axis(puzzles.solutions[rows], order[..., None], axis=1)
         if self.data.augment is not None:
             inputs, labels = self._turned(inputs, labels, step)
+        inputs, labels = inputs[self.slots], labels[self.slots]
         return Batch(
             torch.as_tensor(inputs.astype(np.int32), device=self.device),
             torch.as_tensor(labels.astype(np.int64), device=self.device),
-            torch.zeros(self.batch, dtype=torch.int64, device=self.device),
+            torch.zeros(len(inputs), dtype=torch.int64, device=self.device),
         )
 
     def _turned(
@@ -72,7 +92,7 @@ class Stream:
         """Give each slot's random key at a step, from which a random start is drawn."""
         rng = keyed(self.seed, "start", step)
         keys = rng.integers(-(2**63), 2**63, self.batch, dtype=np.int64)
-        return torch.as_tensor(keys, device=self.device)
+        return torch.as_tensor(keys[self.slots], device=self.device)
 
     def minimum(
         self,
@@ -102,7 +122,7 @@ class Stream:
                 case "geometric":
                     drawn = np.minimum(1 + rng.geometric(0.5, count), N_sup)
             least = np.where(explores, drawn, 0)
-        least = np.broadcast_to(least.astype(np.int32), self.batch).copy()
+        least = np.broadcast_to(least.astype(np.int32), self.batch)[self.slots].copy()
         return torch.as_tensor(least, device=self.device)
 
     def gradient(self, update: int, scheme: Gradient) -> Gradient:
@@ -113,8 +133,8 @@ class Stream:
         rng = keyed(self.seed, "truncation", update)
         return law[int(rng.choice(len(law), p=[share for share, _ in law]))][1]
 
-    def cycles(self, step: int, depth: SampledDepth) -> Int[np.ndarray, " B"]:
-        """Draw T for each slot, the same for all where it is drawn per batch."""
+    def cycles(self, step: int, depth: SampledDepth) -> Int[np.ndarray, " G"]:
+        """Draw T for each slot of the whole batch, the same for all where it is drawn per batch."""
         count = self.batch if depth.per == "puzzle" else 1
         drawn = keyed(self.seed, "depth", step).integers(depth.low, depth.high + 1, count)
         return np.broadcast_to(drawn, (self.batch,))

@@ -11,6 +11,7 @@ from trm_lab.config.loops import Counts, FullLoop, SampledDepth
 from trm_lab.config.recipe import Recipe
 from trm_lab.core.core import Core, Weights
 from trm_lab.core.supervision import Carry, Outcome, refill, supervise
+from trm_lab.training.distributed import Group
 from trm_lab.training.stream import Stream
 
 
@@ -23,11 +24,11 @@ class Worked(NamedTuple):
     counts: list[Counts]
     """Recursion counts of each step."""
     started: Int[Tensor, ""]
-    """Puzzles started."""
+    """Puzzles started, in the slots of this process."""
     grads: list[Tensor | None]
-    """Gradient of every parameter, summed over the steps."""
+    """Gradient of every parameter, summed over the steps and over the slots of all processes."""
     identifiers: Int[Tensor, " R"]
-    """Puzzle identifiers of the slots, step after step."""
+    """Puzzle identifiers of the slots of all processes, step after step."""
     row_grads: Float[Tensor, "R dim"] | None
     """Gradient of their rows of the puzzle table, if there is one."""
 
@@ -37,12 +38,13 @@ def work(
 ) -> Worked:
     """Run the supervision steps of an update, counted from 1, and differentiate their losses.
 
-    Losses are divided by the number of slots and summed over the steps.  Steps that are not linked
-    are differentiated one by one, in the memory of one.
+    Losses are divided by the number of slots of the whole batch and summed over the steps.  Steps
+    that are not linked are differentiated one by one, in the memory of one.
     """
     supervision = recipe.supervision
     steps, linked = supervision.steps_per_update, supervision.linked
     params = list(weights.params.values())
+    group = stream.group
     started = torch.zeros((), dtype=torch.int64, device=core.device)
     outcomes: list[Outcome] = []
     taken: list[Counts] = []
@@ -67,7 +69,7 @@ def work(
         carry, outcome = supervise(
             core, weights.params, supervision, carry, rows, minimum,
             gradient=stream.gradient(update, recipe.model.gradient), counts=counts, waits=waits,
-            linked=linked and k + 1 < steps,
+            linked=linked and k + 1 < steps, whole=group.gathered,
         )  # fmt: skip
         outcomes.append(outcome)
         taken.append(counts)
@@ -82,9 +84,21 @@ def work(
     kept = [g for g in row_grads if g is not None]
     assert len(kept) in (0, steps)
     return Worked(
-        carry, outcomes, taken, started, grads,
-        torch.cat(identifiers), torch.cat(kept) if kept else None,
+        carry, outcomes, taken, started, _summed(group, grads),
+        _everywhere(group, identifiers), _everywhere(group, kept) if kept else None,
     )  # fmt: skip
+
+
+def _summed(group: Group, grads: list[Tensor | None]) -> list[Tensor | None]:
+    """Sum gradients over the processes; all have the same ones, as graphs do not depend on data."""
+    summed = iter(group.total([g for g in grads if g is not None]))
+    return [None if g is None else next(summed) for g in grads]
+
+
+def _everywhere(group: Group, parts: list[Tensor]) -> Tensor:
+    """Join what each step has of its slots, step after step in the slots' order of one process."""
+    whole: Tensor = group.gathered(torch.stack(parts, dim=1))
+    return whole.transpose(0, 1).flatten(0, 1)
 
 
 def _counts(
@@ -99,7 +113,7 @@ def _counts(
     counts = counts._replace(T=deepest)
     if depth.per == "batch":
         return counts, None
-    return counts, torch.as_tensor(deepest - drawn, device=stream.device)
+    return counts, torch.as_tensor((deepest - drawn)[stream.slots], device=stream.device)
 
 
 def _plus(a: Tensor | None, b: Tensor | None) -> Tensor | None:
