@@ -39,7 +39,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "sbatch": SBATCH.format(folder),
         "squeue": f"#!/bin/sh\ncat {folder}/queue || exit 1\n",
         "scancel": f'#!/bin/sh\necho "$@" >> {folder}/cancelled\n',
-        "scontrol": "#!/bin/sh\necho 'MaxArraySize            = 4'\n",
+        "scontrol": "#!/bin/sh\necho 'MaxArraySize            = 3'\n",
         "sacct": f"#!/bin/sh\ncat {folder}/accounts 2>/dev/null || exit 1\n",
         "srun": "#!/bin/sh\n",
     }
@@ -73,7 +73,7 @@ def test_the_queue_is_read_with_names_that_hold_the_separator(site: Path):
     assert (found["12_3"].live, found["12_3"].pending) == (True, True)
     assert (found["13"].live, found["13"].pending) == (True, False)
     assert slurm.reasons(["12_3", "13", "14"]) == {"12_3": "pending: Priority", "13": ""}
-    assert slurm.array_limit() == 3  # the size bounds the index
+    assert slurm.array_limit() == 3
 
 
 def test_silence_is_no_empty_queue(site: Path):
@@ -244,8 +244,20 @@ def test_a_driver_killed_after_sbatch_finds_its_jobs_by_their_name(site: Path, p
     lost.write(plan.root)  # and was killed before the id was written
     show(site, ("41_0", "RUNNING"), ("41_1", "COMPLETED"), name=lost.name)
     found = cluster(plan).adopt(runs)
-    assert {key: job.id for key, job in found.items()} == {runs[0].key: "41_0", runs[1].key: "41_1"}
+    assert {key: job.id for key, job in found.items()} == {runs[0].key: "41_0"}  # the other ended
     assert attempts.newest_jobs(plan.root)[runs[1].key] == "41_1"
+
+
+def test_a_job_cancelled_meanwhile_is_heard_of_unless_its_run_was_asked_for_again(
+    site: Path, plan: Plan
+):
+    run = next(plan.runs())
+    (job,) = cluster(plan).submit([run]).values()
+    attempts.attempted(run.folder, job.id, job.log)
+    show(site, ("17", "CANCELLED"))
+    assert list(cluster(plan).adopt([run])) == [run.key]
+    attempts.forgive(run.folder)
+    assert cluster(plan).adopt([run]) == {}
 
 
 def test_without_an_answer_nothing_is_submitted(

@@ -463,13 +463,13 @@ def test_an_interrupt_does_not_wait_for_the_run_of_another_process(tmp_path: Pat
 def test_as_many_workers_as_the_cores_have_room_for_unless_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    from trm_lab.study import executors
+    from trm_lab.study import executors, machine
 
     def capacity(workers: int | None, **execution: Any) -> int:
         setting = EXECUTION.model_copy(update=execution)
         return executors.build_executor(Local(workers=workers), setting, tmp_path, "x").capacity
 
-    monkeypatch.setattr(executors, "cores", lambda: 12)
+    monkeypatch.setattr(machine, "cores", lambda: 12)
     assert [capacity(None, threads=n) for n in (1, 4, 5, None)] == [12, 3, 2, 1]
     assert capacity(3) == 3
     # One run per GPU where runs may take one: many processes on one GPU are asked for by number.

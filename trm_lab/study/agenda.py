@@ -42,8 +42,7 @@ class MatrixAgenda:
         left = [run for run in self.runs.values() if goes_on(run, again)]
         if again:
             for run in left:
-                if run.folder.state() in (State.FAILED, State.CANCELLED, State.LOST):
-                    forgive(run.folder)
+                forgive(run.folder)
         self.journal.enqueue(left)
         self.numbers = self.journal.interrupted()
         self._take()

@@ -86,6 +86,13 @@ def forgive(folder: RunFolder) -> None:
         _append(folder, {"forgiven": True, "utc": now()})
 
 
+def forgiven_since(folder: RunFolder, job: str) -> bool:
+    """Say whether a run was asked for again after it was sent as a job."""
+    lines = attempts(folder)
+    sent = max((i for i, line in enumerate(lines) if line.get("job") == job), default=-1)
+    return any(line.get("forgiven") for line in lines[sent + 1 :])
+
+
 def in_vain(folder: RunFolder) -> int:
     """Count the last attempts that started from where the run still is."""
     here, count = _progress(folder), 0

@@ -35,7 +35,7 @@ class Finding:
 
 def machine() -> Iterator[Finding]:
     """Look at Python, packages, cores, GPUs and the queue of this machine."""
-    from trm_lab.study.executors import cores, gpus
+    from trm_lab.study.machine import cores, gpus
 
     yield Finding("python", "ok", f"{platform.python_version()} on {platform.node()}")
     for package in PACKAGES:

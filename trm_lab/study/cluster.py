@@ -14,7 +14,7 @@ from typing import Any
 from trm_lab.config.execution import Execution, Slurm
 from trm_lab.errors import ConfigError
 from trm_lab.study import slurm
-from trm_lab.study.attempts import Batch, batches, new_batch
+from trm_lab.study.attempts import Batch, batches, forgiven_since, new_batch
 from trm_lab.study.executors import Job, Orphan, is_busy, log_of, sbatch, script, task_of
 from trm_lab.study.plan import Run
 from trm_lab.study.slurm import Queued, SilentError
@@ -119,11 +119,21 @@ class Cluster:
                 batch = batch.submitted(named[batch.name])
                 batch.write(self.root)
             if batch.id is not None:
-                # A cancelled job may still be remembered when its run is to go on.
-                found |= {k: job for k, job in self._jobs(batch, keyed).items()
-                          if not (job.done() or job.cancelled())}  # fmt: skip
+                jobs = self._jobs(batch, keyed)
+                found |= {k: job for k, job in jobs.items() if self._open(job, keyed[k])}
         orphans = {run.key: Orphan(run) for run in runs if run.key not in found and is_busy(run)}
         return found | orphans
+
+    def _open(self, job: Job, run: Run) -> bool:
+        """Say whether a job of an earlier driver is still to be heard of.
+
+        One that was cancelled is, so that its run is told as cancelled, unless the run was asked
+        for again since.  Of other ends but the plain one SLURM may yet make a requeue.
+        """
+        there = self.seen.get(job.id)
+        if there is None or there.state == "COMPLETED":
+            return False
+        return there.live or not forgiven_since(run.folder, job.id)
 
     def _ours(self) -> bool:
         return any(job.live and job.name.startswith(f"trm-{self.study}-")

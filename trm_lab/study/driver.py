@@ -213,6 +213,7 @@ class _Driver:
             why = str(told.get("message") or failure) if state is State.WAITING else failure
             tries = in_vain(run.folder)
             if tries < self.executor.max_attempts:
+                run.folder.revoke()  # should it live on somewhere, it must not write any more
                 run.folder.mark(State.WAITING if state is State.WAITING else State.LOST, why)
                 self.ready.append(run)
                 self.listen(Event(run, State.WAITING, f"{why}; goes on from its checkpoint"))

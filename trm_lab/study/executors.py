@@ -8,7 +8,6 @@ up on one that SLURM is about to run again.
 import logging
 import os
 import signal
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -23,14 +22,13 @@ from trm_lab.config.execution import Execution, InProcess, Local, Slurm
 from trm_lab.config.execution import Executor as ExecutorSetting
 from trm_lab.errors import ConfigError
 from trm_lab.runs import State
+from trm_lab.study.machine import VISIBLE, gpus, side_by_side
 from trm_lab.study.plan import Run
 from trm_lab.study.slurm import outside
 from trm_lab.study.worker import Task, Work, work
 
 NO_LIMIT_MINUTES = 60 * 24 * 365
 """submitit's local executor kills after five minutes unless told otherwise."""
-
-VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 class Job(Protocol):
@@ -152,7 +150,7 @@ class _Local:
     def __init__(self, setting: Local, execution: Execution, logs: Path) -> None:
         self.execution = execution
         self.gpus = [] if execution.device == "cpu" else gpus()
-        self.capacity = setting.workers or len(self.gpus) or _side_by_side(execution)
+        self.capacity = setting.workers or len(self.gpus) or side_by_side(execution)
         self.max_attempts, self.poll_seconds = setting.max_attempts, setting.poll_seconds
         self.executor = submitit.LocalExecutor(folder=logs / "%j")
         self.executor.update_parameters(timeout_min=NO_LIMIT_MINUTES)
@@ -300,31 +298,6 @@ def _last_words(text: str) -> str:
 def log_of(folder: Path, job: str) -> str:
     """Give where submitit lets a job's standard error go."""
     return str(JobPaths(folder, job, 0).stderr)
-
-
-def cores() -> int:
-    """Count the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def gpus() -> list[str]:
-    """Name the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; torch-free."""
-    told = os.environ.get(VISIBLE)
-    if told is not None:
-        return [name.strip() for name in told.split(",") if name.strip() not in ("", "-1")]
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    lines = [line for line in listed.stdout.splitlines() if line.startswith("GPU ")]
-    return [str(index) for index in range(len(lines))]
-
-
-def _side_by_side(execution: Execution) -> int:
-    """Count the runs that the cores have room for; torch takes all cores unless told."""
-    return max(1, cores() // (execution.threads or cores()))
 
 
 @contextmanager

@@ -88,8 +88,8 @@ def array_limit() -> int | None:
         found = re.search(r"MaxArraySize\s*=\s*(\d+)", _ask("scontrol", "show", "config"))
     except SilentError:
         return None
-    # The size bounds the index, which starts at 0.
-    return max(1, int(found[1]) - 1) if found else None
+    # The size is one more than the largest index, and indices start at 0.
+    return max(1, int(found[1])) if found else None
 
 
 def accounting() -> bool:

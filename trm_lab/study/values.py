@@ -15,7 +15,7 @@ def evaluations(
     """Give update and metric on the validation puzzles of every evaluation among records."""
     name, wanted = _metric(run, study)
     for record in records:
-        if record["kind"] == "evaluation":
+        if record.get("kind") == "evaluation":
             yield record["update"], record[name][record["steps"].index(wanted)]
 
 

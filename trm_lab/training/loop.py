@@ -111,18 +111,18 @@ def _through(run: "_Run", cache: Path | None) -> State:
     except Stopped as stopped:
         if stopped.state is State.CANCELLED:
             run.folder.asked_to_cancel(clear=True)  # heard
-        return run.end(stopped.state, stopped)
+        return run.status(stopped.state, stopped)
     except Diverged as error:
-        return run.end(State.DIVERGED, error)
+        return run.status(State.DIVERGED, error)
     except BaseException as error:  # not an Exception: an interrupt, or the executor's own signal
         state = State.FAILED if isinstance(error, Exception) else State.CANCELLED
         state = State.LOST if isinstance(error, RankLostError) else state
         try:
-            run.end(state, error)
+            run.status(state, error)
         except OSError as again:  # as on a full disk: the first error is the one to be told
             error.add_note(f"status.json still says {run.folder.state().value}: {again}")
         raise
-    return run.end(State.COMPLETED)
+    return run.status(State.COMPLETED)
 
 
 class _Run:
@@ -326,11 +326,12 @@ class _Run:
     def counters(self) -> dict[str, Any]:
         return asdict(self.session.counters) if self.session else {"update": 0, "flops": 0}
 
-    def status(self, state: State, error: BaseException | None = None) -> None:
+    def status(self, state: State, error: BaseException | None = None) -> State:
+        """Write status.json and give the state."""
         ended = state not in (State.RUNNING, State.WAITING)
         told = {"type": type(error).__name__, "message": str(error)} if error else None
         if not self.writes():
-            return
+            return state
         self.folder.write_status(
             {
                 "state": state.value,
@@ -345,7 +346,4 @@ class _Run:
             }
         )
         self.beat = time.monotonic()
-
-    def end(self, state: State, error: BaseException | None = None) -> State:
-        self.status(state, error)
         return state
