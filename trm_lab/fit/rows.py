@@ -28,7 +28,7 @@ RESERVED = frozenset(
 
 
 class ClusterWarning(UserWarning):
-    """Rows are resampled singly though they share cells of the design."""
+    """Rows are taken as independent though they share clusters, or cells of the design."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ STATUS = {
     "at_bound": "a parameter stands at the edge of what it can be",
     "floor_not_identified": "the data do not tell the floor from 0",
     "not_separable": "the design cannot tell some parameters apart",
-    "not_identified": "no more distinct rows than parameters",
+    "not_identified": "no more distinct rows than parameters, in all or in one group",
     "too_few_points": "fewer than two distinct rows",
     "all_zero": "every y is 0: nothing was learned, so nothing is fitted",
 }
@@ -100,7 +100,7 @@ def judge(problem: Problem, found: Found) -> Verdict:
     columns = collinear(problem)
     floor = _floor(problem, found)
     gradient = _gradient(problem, found, r, J)
-    hopeless = "not_identified" if distinct_rows(problem) <= int(problem.free.sum()) else ""
+    hopeless = "not_identified" if tightest(problem).spare <= 0 else ""
     return Verdict(
         condition, at_bound, entangled, columns, floor, gradient, found.agreement, hopeless
     )
@@ -117,6 +117,33 @@ def with_interval(
     if verdict.floor and lower[at] > _NOTHING * estimate[at]:
         return replace(verdict, floor="")
     return verdict
+
+
+@dataclass(frozen=True)
+class Count:
+    """Distinct rows, and the parameters that they have to tell."""
+
+    distinct: int
+    free: int
+    group: str = ""
+    """The group whose rows and own parameters these are; empty for all rows."""
+
+    @property
+    def spare(self) -> int:
+        """How many more rows than parameters there are."""
+        return self.distinct - self.free
+
+
+def tightest(problem: Problem, rows: npt.NDArray[np.bool_] | None = None) -> Count:
+    """Count distinct rows and free parameters, of all or of the group that has fewest to spare."""
+    counts = [Count(distinct_rows(problem, rows), int(problem.free.sum()))]
+    if isinstance(problem.law, Grouped):
+        everyone = np.ones(len(problem.y), dtype=np.bool_) if rows is None else rows
+        for g, own in enumerate(problem.law.alone):
+            here = everyone & (problem.X[GROUP] == g)
+            if own:
+                counts.append(Count(distinct_rows(problem, here), own, problem.law.groups[g]))
+    return min(counts, key=lambda one: one.spare)
 
 
 def distinct_rows(problem: Problem, rows: npt.NDArray[np.bool_] | None = None) -> int:
