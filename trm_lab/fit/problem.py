@@ -165,8 +165,8 @@ class Problem:
         root = np.sqrt(w)
         if len(self.bounds[0]) == 0:
             return Solution(u, self.sum(part.residual(u)[0], w, delta))
-        r0, _ = part.residual(u)
-        start = self.sum(r0, w, delta)
+        with np.errstate(over="ignore", invalid="ignore"):
+            start = self.sum(part.residual(u)[0], w, delta)
         reference = float(np.linalg.norm(root * self.size(rows))) or 1.0
         if delta is None and start <= _EXACT * reference**2:
             return Solution(u, start)
@@ -175,7 +175,8 @@ class Problem:
 
         def at(v: FloatArray) -> tuple[FloatArray, FloatArray]:
             if not latest or latest[0][0] != v.tobytes():
-                r, J = part.residual(v)
+                with np.errstate(over="ignore", invalid="ignore"):  # a step too far is turned back
+                    r, J = part.residual(v)
                 if not (np.isfinite(r).all() and np.isfinite(J).all()):
                     J = np.nan_to_num(J, nan=0.0, posinf=1e150, neginf=-1e150)
                     r = np.clip(np.nan_to_num(r, nan=1e3), -1e6, 1e6)
@@ -204,7 +205,7 @@ class Problem:
             xtol=tolerance, gtol=1e-15 if delta is None else tolerance, max_nfev=most,
         )  # fmt: skip
         end = self.sum(part.residual(found.x)[0], w, delta)
-        return Solution(found.x, end) if end <= start else Solution(u, start)
+        return Solution(u, start) if end > start else Solution(found.x, end)
 
     def sum(self, r: FloatArray, w: FloatArray, delta: float | None) -> float:
         """Give the weighted sum of squares, or of Huber's loss."""
