@@ -402,6 +402,30 @@ def test_a_flat_line_tells_nothing_of_where_a_law_rises(law: str):
     assert found.attrs["not_separable"] == "mu, s"
 
 
+@pytest.mark.parametrize("space", ["log", "raw"])
+@pytest.mark.parametrize(("law", "named"), [("power", "alpha"), ("log_quadratic", "p1, p2")])
+def test_a_flat_line_is_no_power_law(law: str, named: str, space: str):
+    found = fit(
+        rows(np.full(len(X), 0.5)), "y", law_named(law, "x"), cluster="seed", draws=3,
+        residuals=space,
+    )  # fmt: skip
+    assert found.attrs["status"] == "at_bound"
+    assert found.attrs["at_bound"] == named
+    assert "no change with x, so the law's scale in x is not identified" in found.attrs["note"]
+    falling = fit(rows(0.5 * X**-1e-3), "y", law_named(law, "x"), cluster="seed", draws=3)
+    assert falling.attrs["status"] == "converged"
+
+
+def test_a_search_without_any_finite_start_says_so():
+    law = M4("x").hold(e_0=0.3)  # below the data, so that no curve goes through them
+    found = fit(rows(noisy(SATURATING)), "y", law, cluster="seed", draws=3)
+    assert found.attrs["status"] == "not_converged"
+    assert found.attrs["note"] == (
+        "no start reached a finite optimum: no estimates; hold fewer parameters"
+    )
+    assert np.isnan(found.coefficients).all()
+
+
 def test_a_law_of_values_above_0_refuses_a_zero():
     y = np.where(X > 20, 0.8, 0.0)
     with pytest.raises(ConfigError, match="y is 0 in row 0: law m4 needs values above 0"):

@@ -65,7 +65,7 @@ def report(
         "at_bound": ", ".join(verdict.at_bound),
         "not_separable": ", ".join(verdict.entangled),
         "collinear": ", ".join(verdict.collinear),
-        "floor_not_identified": verdict.floor,
+        "floor_not_identified": ", ".join(verdict.floors),
         "objective": problem.objective.name,
         "delta": problem.objective.delta if problem.objective.robust else np.nan,
         "residuals": problem.objective.space,
@@ -227,6 +227,8 @@ def _note(
         )
     elif interval in intervals.OF_CLUSTERS and n < 2:
         notes.append(f"{n} cluster ({cluster}){smallest}: no interval")
+    elif found is None:
+        notes.append("no start reached a finite optimum: no estimates; hold fewer parameters")
     elif not has and interval != "none":
         notes.append("fewer than half of the resamples have enough distinct x: no interval")
     elif few and has:
@@ -237,11 +239,14 @@ def _note(
     if verdict.entangled or verdict.collinear:
         what = " and ".join(verdict.collinear or verdict.entangled)
         notes.append(f"{what} cannot be separated by these rows; see suggest_runs for what to add")
-    if verdict.floor:
-        notes.append(f"{verdict.floor} is not told from 0 by these rows: report no floor")
+    if verdict.floors:
+        are = "is" if len(verdict.floors) == 1 else "are"
+        notes.append(
+            f"{' and '.join(verdict.floors)} {are} not told from 0 by these rows: report no floor"
+        )
     if verdict.at_bound:
         notes.append(f"at the edge of what it can be: {', '.join(verdict.at_bound)}")
-    if verdict.status == "at_bound" and "a" in verdict.at_bound:
+    if verdict.flat:
         notes.append("no change with x, so the law's scale in x is not identified")
     if found is not None and found.agreement < 1:
         notes.append(
