@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import least_squares, lsq_linear
@@ -351,6 +352,16 @@ def test_levels_of_an_error_rate_stay_in_the_unit_interval():
     assert ((levels >= 0) & (levels <= 1)).all()
 
 
+def test_counts_of_errors_have_an_error_rate():
+    x = np.geomspace(1, 100, 12)
+    wrong = np.round(1000 * 0.9 / (1 + x / 30))
+    found = fit(
+        {"x": x, "wrong": wrong, "of": [1000] * 12}, ("wrong", "of"), M4("x", error_rate=True),
+        interval="none", starts=2,
+    )  # fmt: skip
+    np.testing.assert_allclose(found.fitted, wrong / 1000, atol=0.01)
+
+
 # -- refusals ------------------------------------------------------------------------------------
 
 
@@ -430,6 +441,31 @@ def test_a_law_of_values_above_0_refuses_a_zero():
     y = np.where(X > 20, 0.8, 0.0)
     with pytest.raises(ConfigError, match="y is 0 in row 0: law m4 needs values above 0"):
         fit(rows(y), "y", law_named("m4", "x"), cluster="seed", residuals="raw")
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        ([0.9, 0.5, 0.3, 1.2], r"y must lie in \[0, 1\], not 1.2 \(row 3\)"),
+        ([0.9, 1.0, 0.3, 0.2], r"y must lie in \(0, 1\), not 1 \(row 1\)"),
+        ([0.9, 0.5, 0.3, 0.0], "y is 0 in row 3: law m4 needs values above 0"),
+    ],
+)
+def test_an_error_rate_lies_between_0_and_1(y: list[float], message: str):
+    law = M4("x", error_rate=True)
+    with pytest.raises(ConfigError, match=message):
+        fit({"x": [1.0, 2.0, 4.0, 8.0], "y": y}, "y", law)
+    if max(y) <= 1:
+        counts = {"x": [1.0, 2.0, 4.0, 8.0], "k": 10 * np.array(y), "m": [10] * 4}
+        with pytest.raises(ConfigError, match=message.replace("y ", "k / m ", 1)):
+            fit(counts, ("k", "m"), law)
+    with pytest.raises(ConfigError, match="counts need a law of a share"):
+        fit({"x": [1.0, 2.0], "k": [3, 4], "m": [10, 10]}, ("k", "m"), M4("x"))
+
+
+def test_a_dataset_without_rows_is_refused():
+    with pytest.raises(ConfigError, match="the Dataset has no dimension, so no rows; give one row"):
+        fit(xr.Dataset({"x": 1.0, "y": 2.0}), "y", "Power(x)")
 
 
 def _planted(noise: float = 0.01) -> dict[str, np.ndarray]:
