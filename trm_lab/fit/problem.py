@@ -120,12 +120,16 @@ class Problem:
         return np.stack(ends, axis=-1)
 
     def decode(self, u: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Give the parameters read at the centre, [K], and their derivatives, [K]."""
-        whole = np.array([p.lower if p.fixed else 0.0 for p in self.law.parameters])
-        whole[self.free] = u
+        """Give the parameters read at the centre, [..., K], and their derivatives, [..., K]."""
+        whole = np.broadcast_to(self._held, (*u.shape[:-1], len(self._held))).copy()
+        whole[..., self.free] = u
         params = np.where(self._logs, np.exp(np.where(self._logs, whole, 0.0)), whole * self._units)
         params = np.where(self.free, params, whole)
         return params, np.where(self._logs, params, self._units)
+
+    @cached_property
+    def _held(self) -> FloatArray:
+        return np.array([p.lower if p.fixed else 0.0 for p in self.law.parameters])
 
     def own(self, u: FloatArray) -> FloatArray:
         """Give the law's own parameters, [K]."""
@@ -136,11 +140,11 @@ class Problem:
         return self.encode(self.law.from_own(params, self.centre))
 
     def residual(self, u: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Give residuals [P] and their derivatives [P, free]."""
+        """Give residuals [..., P] and their derivatives [..., P, free] at u [..., free]."""
         params, slopes = self.decode(u)
         f, J = self.law.centred(params, self.X, self.centre)
         r, dr = residuals(self.objective.space, f, self.y, self.m)
-        return r, (dr[:, None] * J * slopes)[:, self.free]
+        return r, (dr[..., None] * J * slopes[..., None, :])[..., self.free]
 
     def value(self, u: FloatArray, weights: FloatArray | None = None) -> float:
         """Give the objective: the sum of weighted squares, or of Huber's loss."""

@@ -12,6 +12,7 @@ from functools import cached_property, partial
 import numpy as np
 import numpy.typing as npt
 
+from trm_lab.fit import many
 from trm_lab.fit.clusters import resample
 from trm_lab.fit.likelihood import EXTRAS, Likely, maximise
 from trm_lab.fit.problem import FINE, QUICK, ROUGH, Problem
@@ -24,8 +25,8 @@ SCANNED, FIRST, MOST = 6, 8, 24
 _BRIEF, _LONG = 60, 3000
 """Evaluations that a start may take, and the descent from the best of them."""
 _NEAR = 1e-2
-_SHORT = 4
-"""Starts of each kind in the short search of a back-test."""
+_SHORT, _STEPS, _LAST = 4, 60, 1
+"""Starts of each kind in the short search of a back-test, steps of each, and how many go on."""
 SAME = 1e-6
 """Objectives that differ by less than this share are the same optimum."""
 
@@ -129,13 +130,23 @@ def estimate(problem: Problem) -> FloatArray | None:
         return None
     scan = Scan(problem)
     starts = scan.candidates(problem.weights, _SHORT)
-    for _ in range(_SHORT):
-        weights = rng.multinomial(n, np.full(n, 1 / n)) * problem.weights
-        for u in scan.candidates(weights, 1):
-            starts.append(problem.descend(u, weights, tolerance=ROUGH, most=30).u)
-    ends = [_finish(problem, u, most=30, tolerance=1e-7) for u in starts]
-    if not ends:
+    drawn = [
+        (u, weights)
+        for weights in rng.multinomial(n, np.full(n, 1 / n), size=_SHORT) * problem.weights
+        for u in scan.candidates(weights, 1)
+    ]
+    if drawn:
+        places, under = (np.stack(one) for one in zip(*drawn, strict=True))
+        starts += list(many.descend(problem, places, under, _STEPS))
+    if not starts:
         return None
+    if problem.objective.name == "least_squares":
+        every = np.broadcast_to(problem.weights, (len(starts), n))
+        places = many.descend(problem, np.stack(starts), every, _STEPS)
+        order = np.argsort(many.sums(problem, places, every))
+        ends = [_finish(problem, places[i], most=100) for i in order[:_LAST]]
+        return problem.own(min(ends, key=lambda end: end[1])[0])
+    ends = [_finish(problem, u, most=30, tolerance=1e-7) for u in starts]
     best = min(ends, key=lambda end: end[1])
     return problem.own(_finish(problem, best[0], most=100)[0])
 

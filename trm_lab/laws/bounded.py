@@ -84,7 +84,8 @@ class M4(Curve):
         right = np.log(b) - c * x - (1 - a) * np.log(span)
         s = np.where(right > 0, right / np.maximum(a, 0.05), right)
         for _ in range(_NEWTON):
-            soft, back = -np.logaddexp(0.0, -s), -np.logaddexp(0.0, s)
+            soft = -np.logaddexp(0.0, -s)
+            back = soft - s  # -ln(1 + exp(s)), at half the cost
             step = (soft - a * back - right) / (np.exp(back) + a * np.exp(soft))
             step = np.clip(step, -20, 20)
             s = s - step
