@@ -163,6 +163,23 @@ def test_a_back_test_without_a_split_is_refused(asked: dict, message: str):
         backtest(planted_curve().assign(one=1), "loss", ["Power(x)"], **asked)
 
 
+@pytest.mark.parametrize("ask", [backtest, lambda *a, **k: forecast(a[0], a[1], a[0], a[2], **k)])
+@pytest.mark.parametrize(
+    ("at", "value", "residuals", "laws", "message"),
+    [
+        (3, 0.0, None, ["Power(x)"], "loss is 0 in row 3: residuals of ln y need values above 0"),
+        (3, -1.0, "raw", ["Power(x)"], r"loss must lie in \[0, inf\], not -1 \(row 3\)"),
+        (3, 0.0, "raw", ["Power(x)", "M4(x)"], "loss is 0 in row 3: law m4 needs values above 0"),
+        (slice(None), 0.0, None, ["Power(x)"], "every loss is 0, so there is nothing to predict"),
+    ],
+)  # fmt: skip
+def test_a_back_test_refuses_what_a_fit_refuses(ask, at, value, residuals, laws, message):
+    rows = planted_curve()
+    rows.loc[rows.index[at], "loss"] = value
+    with pytest.raises(ConfigError, match=message):
+        ask(rows, "loss", laws, along="x", residuals=residuals)
+
+
 def test_a_description_has_the_whole_recipe(made: xr.Dataset):
     text = describe(made)
     for part in (

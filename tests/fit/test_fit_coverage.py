@@ -66,6 +66,7 @@ def test_intervals_from_many_clusters_hold_the_truth_about_as_often_as_they_say(
 
 
 @pytest.mark.slow  # 200 fits of counts
+@pytest.mark.filterwarnings(f"ignore::{ClusterWarning.__module__}.ClusterWarning")
 @pytest.mark.parametrize("rho", [0.004, 0.02])
 @pytest.mark.parametrize("objective", ["quasi_binomial", "beta_binomial"])
 def test_counts_over_seeds_are_covered(objective: str, rho: float):

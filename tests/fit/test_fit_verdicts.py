@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import least_squares, lsq_linear
@@ -351,6 +352,16 @@ def test_levels_of_an_error_rate_stay_in_the_unit_interval():
     assert ((levels >= 0) & (levels <= 1)).all()
 
 
+def test_counts_of_errors_have_an_error_rate():
+    x = np.geomspace(1, 100, 12)
+    wrong = np.round(1000 * 0.9 / (1 + x / 30))
+    found = fit(
+        {"x": x, "wrong": wrong, "of": [1000] * 12}, ("wrong", "of"), M4("x", error_rate=True),
+        interval="none", starts=2,
+    )  # fmt: skip
+    np.testing.assert_allclose(found.fitted, wrong / 1000, atol=0.01)
+
+
 # -- refusals ------------------------------------------------------------------------------------
 
 
@@ -402,10 +413,59 @@ def test_a_flat_line_tells_nothing_of_where_a_law_rises(law: str):
     assert found.attrs["not_separable"] == "mu, s"
 
 
+@pytest.mark.parametrize("space", ["log", "raw"])
+@pytest.mark.parametrize(("law", "named"), [("power", "alpha"), ("log_quadratic", "p1, p2")])
+def test_a_flat_line_is_no_power_law(law: str, named: str, space: str):
+    found = fit(
+        rows(np.full(len(X), 0.5)), "y", law_named(law, "x"), cluster="seed", draws=3,
+        residuals=space,
+    )  # fmt: skip
+    assert found.attrs["status"] == "at_bound"
+    assert found.attrs["at_bound"] == named
+    assert "no change with x, so the law's scale in x is not identified" in found.attrs["note"]
+    falling = fit(rows(0.5 * X**-1e-3), "y", law_named(law, "x"), cluster="seed", draws=3)
+    assert falling.attrs["status"] == "converged"
+
+
+def test_a_search_without_any_finite_start_says_so():
+    law = M4("x").hold(e_0=0.3)  # below the data, so that no curve goes through them
+    found = fit(rows(noisy(SATURATING)), "y", law, cluster="seed", draws=3)
+    assert found.attrs["status"] == "not_converged"
+    assert found.attrs["note"] == (
+        "no start reached a finite optimum: no estimates; hold fewer parameters"
+    )
+    assert np.isnan(found.coefficients).all()
+
+
 def test_a_law_of_values_above_0_refuses_a_zero():
     y = np.where(X > 20, 0.8, 0.0)
     with pytest.raises(ConfigError, match="y is 0 in row 0: law m4 needs values above 0"):
         fit(rows(y), "y", law_named("m4", "x"), cluster="seed", residuals="raw")
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        ([0.9, 0.5, 0.3, 1.2], r"y must lie in \[0, 1\], not 1.2 \(row 3\)"),
+        ([0.9, 1.0, 0.3, 0.2], r"y must lie in \(0, 1\), not 1 \(row 1\)"),
+        ([0.9, 0.5, 0.3, 0.0], "y is 0 in row 3: law m4 needs values above 0"),
+    ],
+)
+def test_an_error_rate_lies_between_0_and_1(y: list[float], message: str):
+    law = M4("x", error_rate=True)
+    with pytest.raises(ConfigError, match=message):
+        fit({"x": [1.0, 2.0, 4.0, 8.0], "y": y}, "y", law)
+    if max(y) <= 1:
+        counts = {"x": [1.0, 2.0, 4.0, 8.0], "k": 10 * np.array(y), "m": [10] * 4}
+        with pytest.raises(ConfigError, match=message.replace("y ", "k / m ", 1)):
+            fit(counts, ("k", "m"), law)
+    with pytest.raises(ConfigError, match="counts need a law of a share"):
+        fit({"x": [1.0, 2.0], "k": [3, 4], "m": [10, 10]}, ("k", "m"), M4("x"))
+
+
+def test_a_dataset_without_rows_is_refused():
+    with pytest.raises(ConfigError, match="the Dataset has no dimension, so no rows; give one row"):
+        fit(xr.Dataset({"x": 1.0, "y": 2.0}), "y", "Power(x)")
 
 
 def _planted(noise: float = 0.01) -> dict[str, np.ndarray]:

@@ -11,8 +11,14 @@ from trm_lab.fit.data import Data, column, labels, near, table
 from trm_lab.fit.dataset import FEW_CLUSTERS
 from trm_lab.fit.fitting import fit
 from trm_lab.fit.intervals import expanded
-from trm_lab.fit.saved import usable
+from trm_lab.fit.saved import fewest_clusters, usable
 from trm_lab.laws import Law
+
+_CARRIED = (
+    "law", "y_name", "by", "share", "cluster", "n_clusters", "fewest_clusters", "n_points", "level",
+    "interval", "status", "note", "seed",
+)  # fmt: skip
+"""Attributes of the joint fit that a contrast keeps."""
 
 
 def contrast(
@@ -30,8 +36,9 @@ def contrast(
 ) -> xr.Dataset:
     """Fit `law` to the variants a and b of the column `by` and give parameter[a] - parameter[b].
 
-    Clusters that both variants have (paired seeds, cells of one design) are drawn together, so that
-    what they share cancels; clusters of one variant only are drawn within it.
+    Clusters that both variants have (paired seeds, cells of one design) are drawn with the rows of
+    both, so that what they share cancels.  They are drawn among themselves, and so are the clusters
+    of one variant only, unless there is a single one: that goes with the others.
 
     Returns:
         A Dataset with `difference`, `ci` [bound], `draws` [draw] and both variants' estimates
@@ -61,7 +68,7 @@ def contrast(
     estimates = made["coefficients"].values[at]
     drawn = usable(made)[:, at]
     differences = drawn[:, 0] - drawn[:, 1]
-    n = int(made.attrs["n_clusters"])
+    n = fewest_clusters(made)
     ends = np.full(2, np.nan)
     if len(differences) > 1:
         ends = np.quantile(differences, expanded(float(made.attrs["level"]), n))
@@ -76,11 +83,7 @@ def contrast(
         {"bound": ["lower", "upper"], "variant": [a, b]},
         {
             "parameter": parameter,
-            **{k: made.attrs[k] for k in ("law", "y_name", "by", "share", "cluster", "n_clusters")},
-            **{
-                k: made.attrs[k]
-                for k in ("n_points", "level", "interval", "status", "note", "seed")
-            },
+            **{k: made.attrs[k] for k in _CARRIED},
             "descriptive": int(n < FEW_CLUSTERS or made.attrs["status"] != "converged"),
         },
     )

@@ -20,6 +20,11 @@ def table(data: Data) -> pd.DataFrame:
     if isinstance(data, pd.DataFrame):
         return data.reset_index(drop=True)
     if isinstance(data, xr.Dataset):
+        if not data.dims:
+            raise ConfigError(
+                "fit: the Dataset has no dimension, so no rows; give one row per run along a "
+                "dimension such as run"
+            )
         if len(data.dims) == 1:
             dim = next(iter(data.dims))
             columns = {str(n): v.values for n, v in data.variables.items() if v.dims == (dim,)}

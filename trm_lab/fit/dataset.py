@@ -8,13 +8,14 @@ import xarray as xr
 
 import trm_lab
 from trm_lab.fit import intervals
+from trm_lab.fit.clusters import fewest
 from trm_lab.fit.likelihood import EXTRAS
 from trm_lab.fit.objectives import LIKELIHOODS, Objective
 from trm_lab.fit.problem import Problem
 from trm_lab.fit.rows import Rows
 from trm_lab.fit.search import Found
-from trm_lab.fit.verdicts import Verdict, distinct_rows
-from trm_lab.laws import Grouped, Law
+from trm_lab.fit.verdicts import Verdict, distinct_rows, tightest
+from trm_lab.laws import GROUP, Grouped, Law
 from trm_lab.laws.base import FloatArray
 
 FEW_CLUSTERS = 8
@@ -46,8 +47,8 @@ def report(
     fitted = law.value(params, problem.X) if found else np.full(len(problem.y), np.nan)
     residual = problem.residual(found.u)[0] if found else np.full(len(problem.y), np.nan)
     has = bool(spread) and bool(np.isfinite(lower).any())
-    n = len(rows.clusters)
-    few = interval in ("bootstrap", "wild", "sandwich") and n < FEW_CLUSTERS
+    n, least = len(rows.clusters), fewest(law, rows.member, problem.X.get(GROUP))
+    few = interval in intervals.OF_CLUSTERS and least < FEW_CLUSTERS
     inner = law.law if isinstance(law, Grouped) else law
     attrs: dict[str, Any] = {
         "name": name,
@@ -64,7 +65,7 @@ def report(
         "at_bound": ", ".join(verdict.at_bound),
         "not_separable": ", ".join(verdict.entangled),
         "collinear": ", ".join(verdict.collinear),
-        "floor_not_identified": verdict.floor,
+        "floor_not_identified": ", ".join(verdict.floors),
         "objective": problem.objective.name,
         "delta": problem.objective.delta if problem.objective.robust else np.nan,
         "residuals": problem.objective.space,
@@ -73,9 +74,11 @@ def report(
         "n_points": len(problem.y),
         "n_distinct_x": distinct_rows(problem),
         "n_clusters": n,
+        "fewest_clusters": least,
         "cluster": rows.cluster_name,
         "interval": intervals.KINDS[interval] if has else "none",
         "interval_kind": interval,
+        "independent": rows.cluster_name if interval in intervals.OF_CLUSTERS else "row",
         "level": level,
         "seed": seed,
         "draws_failed": len(made) - len(usable),
@@ -211,29 +214,39 @@ def _note(
     few: bool,
     attrs: dict[str, Any],
 ) -> str:
-    n, cluster = len(rows.clusters), rows.cluster_name
-    K = int(rows.problem.free.sum())
+    n, cluster = attrs["fewest_clusters"], rows.cluster_name
+    count = tightest(rows.problem)
+    of, own = (f" in {count.group}", " of its own") if count.group else ("", "")
+    smallest = " in the smallest group" if n < attrs["n_clusters"] else ""
     notes = []
     if verdict.status == "all_zero":
         notes.append(f"nothing to fit: every {rows.y_name.replace('_', ' ')} is 0")
     elif verdict.status in ("too_few_points", "not_identified"):
-        notes.append(f"{attrs['n_distinct_x']} distinct x for {K} parameters: no interval")
-    elif interval in ("bootstrap", "wild") and n < 2:
-        notes.append(f"{n} cluster ({cluster}): no interval")
+        notes.append(
+            f"{count.distinct} distinct x{of} for {count.free} parameters{own}: no interval"
+        )
+    elif interval in intervals.OF_CLUSTERS and n < 2:
+        notes.append(f"{n} cluster ({cluster}){smallest}: no interval")
+    elif found is None:
+        notes.append("no start reached a finite optimum: no estimates; hold fewer parameters")
     elif not has and interval != "none":
         notes.append("fewer than half of the resamples have enough distinct x: no interval")
     elif few and has:
         notes.append(
-            f"descriptive: percentile intervals from {n} clusters ({cluster}) are too narrow"
+            f"descriptive: percentile intervals from {n} clusters ({cluster}){smallest} are too "
+            "narrow"
         )
     if verdict.entangled or verdict.collinear:
         what = " and ".join(verdict.collinear or verdict.entangled)
         notes.append(f"{what} cannot be separated by these rows; see suggest_runs for what to add")
-    if verdict.floor:
-        notes.append(f"{verdict.floor} is not told from 0 by these rows: report no floor")
+    if verdict.floors:
+        are = "is" if len(verdict.floors) == 1 else "are"
+        notes.append(
+            f"{' and '.join(verdict.floors)} {are} not told from 0 by these rows: report no floor"
+        )
     if verdict.at_bound:
         notes.append(f"at the edge of what it can be: {', '.join(verdict.at_bound)}")
-    if verdict.status == "at_bound" and "a" in verdict.at_bound:
+    if verdict.flat:
         notes.append("no change with x, so the law's scale in x is not identified")
     if found is not None and found.agreement < 1:
         notes.append(

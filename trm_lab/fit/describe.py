@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from trm_lab.fit.objectives import NAMES
-from trm_lab.fit.saved import law_of
+from trm_lab.fit.saved import fewest_clusters, law_of
 from trm_lab.fit.verdicts import STATUS
 from trm_lab.laws import GROUP
 
@@ -40,10 +40,7 @@ def methods(made: xr.Dataset) -> str:
         f"({a['n_basins']} seen). Status: {a['status']} ({STATUS.get(a['status'], '')})."
     )
     if a["interval"] != "none":
-        text += (
-            f" Intervals are {a['level']:.0%}, {a['interval']}, over {a['n_clusters']} clusters "
-            f"({a['cluster']})"
-        )
+        text += f" Intervals are {a['level']:.0%}, {a['interval']}, {_over(made)}"
         text += f", {made.sizes['draw']} draws, seed {a['seed']}." if made.sizes["draw"] else "."
     else:
         text += " No interval is given."
@@ -94,7 +91,9 @@ def checklist(made: xr.Dataset) -> str:
         f"starts, agreement {a['agreement']:.2f}, optima seen {a['n_basins']}",
         "Value at the optimum": f"{a['objective_value']:.10g}",
         "Validation": "see the back-test, if one was made",
-        "Uncertainty": f"{a['interval']}, level {a['level']:g}",
+        "Uncertainty": f"{a['interval']}, level {a['level']:g}, {_over(made)}"
+        if a["interval"] != "none"
+        else "none",
         "Identifiability": f"condition number {a['condition_number']:.3g}; {a['status']}",
         "Software": f"trm_lab {a['trm_lab_version']}, scipy {a['scipy_version']}, "
         f"numpy {a['numpy_version']}",
@@ -103,6 +102,19 @@ def checklist(made: xr.Dataset) -> str:
     return "\n".join(
         f"- [{'x' if 'to be filled' not in v else ' '}] {k}: {v}" for k, v in items.items()
     )
+
+
+def _over(made: xr.Dataset) -> str:
+    """Say what an interval takes as independent."""
+    a = made.attrs
+    if a.get("independent", a["cluster"]) == a["cluster"]:
+        text = f"over {a['n_clusters']} clusters ({a['cluster']})"
+        least = fewest_clusters(made)
+        return text + (f", {least} in the smallest group" if least < a["n_clusters"] else "")
+    text = f"over {a['n_points']} rows taken as independent"
+    if a["n_clusters"] < a["n_points"]:
+        text += f", though {a['n_clusters']} clusters ({a['cluster']}) hold several"
+    return text
 
 
 def _residuals(space: str) -> str:

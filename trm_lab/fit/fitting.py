@@ -1,5 +1,6 @@
 """`fit`: a law, rows and a cluster in; one labelled Dataset out."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,15 +9,24 @@ import xarray as xr
 
 from trm_lab.errors import ConfigError
 from trm_lab.fit import intervals
+from trm_lab.fit.clusters import fewest
 from trm_lab.fit.data import Data, Labels
 from trm_lab.fit.dataset import report
 from trm_lab.fit.likelihood import EXTRAS
 from trm_lab.fit.objectives import LIKELIHOODS, Space
 from trm_lab.fit.problem import Problem
-from trm_lab.fit.rows import Rows, prepare
+from trm_lab.fit.rows import ClusterWarning, Rows, prepare
 from trm_lab.fit.search import MOST, Found, refit, search
-from trm_lab.fit.verdicts import Verdict, distinct_rows, judge, nothing, objective_at, with_interval
-from trm_lab.laws import Law
+from trm_lab.fit.verdicts import (
+    Verdict,
+    distinct_rows,
+    judge,
+    nothing,
+    objective_at,
+    tightest,
+    with_interval,
+)
+from trm_lab.laws import GROUP, Law
 from trm_lab.laws.base import FloatArray
 
 
@@ -48,9 +58,9 @@ def fit(
     without it, Huber for losses, least squares for accuracies and quasi-binomial for counts.
     `residuals` are of ln y ("log") or of y ("raw"); without it, what suits the law.  `by` names a
     column of groups which have the parameters in `share` in common and all others of their own.
-    `interval` is one of `bootstrap`, `wild`, `sandwich`, `wald`, `profile`, `none`; `draws` are
-    resamples of a bootstrap.  `starts` is the most starts from resampled data, taken where the
-    first eight do not agree.
+    `interval` is one of `bootstrap`, `wild`, `sandwich`, `wald`, `profile`, `none`; `wald` and
+    `profile` take rows as independent whatever the cluster; `draws` are resamples of a bootstrap.
+    `starts` is the most starts from resampled data, taken where the first eight do not agree.
 
     Returns:
         A Dataset over `param`, `row`, `draw` and `start`; `docs/laws.md` describes it.
@@ -73,6 +83,14 @@ def fit(
         raise ConfigError("interval wild: counts have no residuals to flip; give bootstrap or wald")
     if not 0 < level < 1:
         raise ConfigError(f"level must lie between 0 and 1, not {level:g}")
+    if interval in ("wald", "profile") and len(rows.clusters) < len(rows.member):
+        warnings.warn(
+            f"interval {interval} takes rows as independent, though {len(rows.clusters)} clusters "
+            f"({rows.cluster_name}) hold {len(rows.member)} of them: if rows of one cluster have "
+            "anything in common, it is too narrow; give bootstrap",
+            ClusterWarning,
+            stacklevel=2,
+        )
     solved = solve(rows, seed, starts)
     spread = _spread(rows, solved, interval, draws, level, seed)
     verdict = solved.verdict
@@ -96,13 +114,11 @@ class Solved:
 def solve(rows: Rows, seed: int, starts: int = MOST) -> Solved:
     """Find the optimum and judge it."""
     problem = rows.problem
-    distinct = distinct_rows(problem)
-    free = int(problem.free.sum())
     if problem.y.size and not problem.y.any():
         return Solved(None, nothing("all_zero"))
-    if distinct < 2:
+    if distinct_rows(problem) < 2:
         return Solved(None, nothing("too_few_points"))
-    if distinct < free:
+    if tightest(problem).spare < 0:
         return Solved(None, nothing("not_identified"))
     found = search(problem, rows.member, len(rows.clusters), seed, starts)
     if not np.isfinite(found.u).all():
@@ -116,16 +132,16 @@ def _spread(
     found, problem, n = solved.found, rows.problem, len(rows.clusters)
     if found is None or solved.verdict.status == "not_identified" or interval == "none":
         return None
+    least = fewest(problem.law, rows.member, problem.X.get(GROUP))
+    if interval in intervals.OF_CLUSTERS and least < 2:
+        return None
     if interval in ("bootstrap", "wild"):
-        if n < 2:
-            return None
         make = intervals.bootstrap if interval == "bootstrap" else intervals.wild
-        return intervals.from_draws(make(problem, found.u, rows.member, n, draws, seed), level, n)
+        made = make(problem, found.u, rows.member, n, draws, seed)
+        return intervals.from_draws(made, level, least)
     if interval == "sandwich":
-        if n < 2:
-            return None
-        covariance, df = intervals.sandwich(problem, found.u, rows.member, n, found.extras)
-        return intervals.from_covariance(problem, found.u, covariance, df, level)
+        covariance = intervals.sandwich(problem, found.u, rows.member, n, found.extras)
+        return intervals.from_covariance(problem, found.u, covariance, least - 1, level)
     if interval == "wald":
         covariance, df = intervals.curvature(problem, found.u, found.extras)
         return intervals.from_covariance(problem, found.u, covariance, df, level)

@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize, special
 
+from trm_lab.fit.clusters import resample
 from trm_lab.fit.likelihood import EXTRAS, hessian, negative
 from trm_lab.fit.objectives import huber_slope
 from trm_lab.fit.problem import Problem
 from trm_lab.fit.search import refit
-from trm_lab.fit.verdicts import distinct_rows
+from trm_lab.fit.verdicts import tightest
 from trm_lab.laws import GROUP
 from trm_lab.laws.base import FloatArray
 
@@ -28,6 +29,8 @@ KINDS = {
     "none": "none",
 }
 """Kinds of interval and what they are called in a report."""
+OF_CLUSTERS = ("bootstrap", "wild", "sandwich")
+"""Kinds that take clusters as what is independent; the others take rows."""
 
 
 @dataclass(frozen=True)
@@ -63,38 +66,9 @@ def bootstrap(
     made = np.full((len(unique), len(problem.law.names)), np.nan)
     for i, row in enumerate(unique):
         weights = row[member] * problem.weights
-        if _rank(problem, u, weights):
+        if tightest(problem, weights > 0).spare > 0:  # otherwise any value fits
             made[i] = problem.own(refit(problem, u, weights))
     return np.asarray(made[which.ravel()])
-
-
-def resample(
-    rng: np.random.Generator,
-    member: npt.NDArray[np.intp],
-    n: int,
-    group: FloatArray | None,
-    draws: int,
-) -> npt.NDArray[np.int64]:
-    """Give how often each of n clusters is drawn, [draw, n].
-
-    Where every cluster lies in one group, each group keeps its number of clusters.
-    """
-    if group is not None:
-        of = [set(group[member == c]) for c in range(n)]
-        if all(len(one) == 1 for one in of):
-            stratum = np.array([one.pop() for one in of])
-            counts = np.zeros((draws, n), dtype=np.int64)
-            for value in np.unique(stratum):
-                here = np.flatnonzero(stratum == value)
-                p = np.full(len(here), 1 / len(here))
-                counts[:, here] = rng.multinomial(len(here), p, size=draws)
-            return counts
-    return rng.multinomial(n, np.full(n, 1 / n), size=draws)
-
-
-def _rank(problem: Problem, u: FloatArray, weights: FloatArray) -> bool:
-    """Whether a resample has more distinct rows than parameters: otherwise any value fits."""
-    return distinct_rows(problem, weights > 0) > len(u)
 
 
 def wild(
@@ -162,8 +136,8 @@ def dispersion(problem: Problem, u: FloatArray) -> float:
 
 def sandwich(
     problem: Problem, u: FloatArray, member: npt.NDArray[np.intp], n: int, extras: FloatArray
-) -> tuple[FloatArray, int]:
-    """Give the cluster-robust covariance of the coordinates and n - 1 degrees of freedom (CR1)."""
+) -> FloatArray:
+    """Give the cluster-robust covariance of the coordinates, [free, free] (CR1)."""
     r, J = problem.residual(u)
     w = problem.weights
     objective = problem.objective
@@ -179,7 +153,7 @@ def sandwich(
     np.add.at(scores, member, J * (w * pull)[:, None])
     rows = len(r)
     correction = n / max(n - 1, 1) * (rows - 1) / max(rows - len(u), 1)
-    return np.asarray(correction * bread @ (scores.T @ scores) @ bread), n - 1
+    return np.asarray(correction * bread @ (scores.T @ scores) @ bread)
 
 
 def from_covariance(

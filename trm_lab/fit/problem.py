@@ -120,12 +120,16 @@ class Problem:
         return np.stack(ends, axis=-1)
 
     def decode(self, u: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Give the parameters read at the centre, [K], and their derivatives, [K]."""
-        whole = np.array([p.lower if p.fixed else 0.0 for p in self.law.parameters])
-        whole[self.free] = u
+        """Give the parameters read at the centre, [..., K], and their derivatives, [..., K]."""
+        whole = np.broadcast_to(self._held, (*u.shape[:-1], len(self._held))).copy()
+        whole[..., self.free] = u
         params = np.where(self._logs, np.exp(np.where(self._logs, whole, 0.0)), whole * self._units)
         params = np.where(self.free, params, whole)
         return params, np.where(self._logs, params, self._units)
+
+    @cached_property
+    def _held(self) -> FloatArray:
+        return np.array([p.lower if p.fixed else 0.0 for p in self.law.parameters])
 
     def own(self, u: FloatArray) -> FloatArray:
         """Give the law's own parameters, [K]."""
@@ -136,11 +140,11 @@ class Problem:
         return self.encode(self.law.from_own(params, self.centre))
 
     def residual(self, u: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Give residuals [P] and their derivatives [P, free]."""
+        """Give residuals [..., P] and their derivatives [..., P, free] at u [..., free]."""
         params, slopes = self.decode(u)
         f, J = self.law.centred(params, self.X, self.centre)
         r, dr = residuals(self.objective.space, f, self.y, self.m)
-        return r, (dr[:, None] * J * slopes)[:, self.free]
+        return r, (dr[..., None] * J * slopes[..., None, :])[..., self.free]
 
     def value(self, u: FloatArray, weights: FloatArray | None = None) -> float:
         """Give the objective: the sum of weighted squares, or of Huber's loss."""
@@ -165,8 +169,8 @@ class Problem:
         root = np.sqrt(w)
         if len(self.bounds[0]) == 0:
             return Solution(u, self.sum(part.residual(u)[0], w, delta))
-        r0, _ = part.residual(u)
-        start = self.sum(r0, w, delta)
+        with np.errstate(over="ignore", invalid="ignore"):
+            start = self.sum(part.residual(u)[0], w, delta)
         reference = float(np.linalg.norm(root * self.size(rows))) or 1.0
         if delta is None and start <= _EXACT * reference**2:
             return Solution(u, start)
@@ -175,7 +179,8 @@ class Problem:
 
         def at(v: FloatArray) -> tuple[FloatArray, FloatArray]:
             if not latest or latest[0][0] != v.tobytes():
-                r, J = part.residual(v)
+                with np.errstate(over="ignore", invalid="ignore"):  # a step too far is turned back
+                    r, J = part.residual(v)
                 if not (np.isfinite(r).all() and np.isfinite(J).all()):
                     J = np.nan_to_num(J, nan=0.0, posinf=1e150, neginf=-1e150)
                     r = np.clip(np.nan_to_num(r, nan=1e3), -1e6, 1e6)
@@ -204,7 +209,7 @@ class Problem:
             xtol=tolerance, gtol=1e-15 if delta is None else tolerance, max_nfev=most,
         )  # fmt: skip
         end = self.sum(part.residual(found.x)[0], w, delta)
-        return Solution(found.x, end) if end <= start else Solution(u, start)
+        return Solution(u, start) if end > start else Solution(found.x, end)
 
     def sum(self, r: FloatArray, w: FloatArray, delta: float | None) -> float:
         """Give the weighted sum of squares, or of Huber's loss."""

@@ -28,7 +28,7 @@ RESERVED = frozenset(
 
 
 class ClusterWarning(UserWarning):
-    """Rows are resampled singly though they share cells of the design."""
+    """Rows are taken as independent though they share clusters, or cells of the design."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def prepare(
             raise ConfigError(f"y: {solved[bad[0]]:g} of {m[bad[0]]:g} in row {bad[0]} is no share")
         values = solved / m
     given = np.ones(len(values)) if weights is None else numbers(frame, weights, "weights")
-    _check(law, X, values, given, chosen, y_name)
+    check(law, X, values, given, chosen, y_name)
     groups = None
     if by is not None:
         groups, _ = labels(frame, by, "by")
@@ -107,7 +107,7 @@ def _objective(
     if counts != (name in COUNTS):
         fix = 'a pair y=("solved", "of")' if name in COUNTS else f"one of {', '.join(COUNTS)}"
         raise ConfigError(f"objective {name}: give {fix}")
-    if counts and law.range != (0.0, 1.0):
+    if counts and law.values != (0.0, 1.0):
         raise ConfigError(f"law {law.name}: counts need a law of a share, such as Logistic")
     space: Space = "count" if counts else residuals or law.space
     if residuals not in (None, "log", "raw"):
@@ -115,7 +115,7 @@ def _objective(
     return Objective(name, space, delta)
 
 
-def _check(
+def check(
     law: Law,
     X: dict[str, FloatArray],
     y: FloatArray,
@@ -123,13 +123,24 @@ def _check(
     objective: Objective,
     name: str,
 ) -> None:
+    """Refuse rows that the law or the objective cannot have.
+
+    Raises:
+        ConfigError: x, y or a weight has a value that is not allowed; the message says which row.
+    """
     law.check(X)
-    low, high = law.range
+    low, high = law.values
     bad = np.flatnonzero(~((y >= low) & (y <= high)))
     if bad.size:
         raise ConfigError(
             f"law {law.name} ({law.formula}): {name} must lie in [{low:g}, {high:g}], not "
             f"{y[bad[0]]:g} (row {bad[0]})"
+        )
+    if law.positive and (y >= high).any():
+        at = int(np.flatnonzero(y >= high)[0])
+        raise ConfigError(
+            f"law {law.name} ({law.formula}): {name} must lie in ({low:g}, {high:g}), not "
+            f"{y[at]:g} (row {at})"
         )
     if (y <= 0).any() and y.any() and (objective.space == "log" or law.positive):
         at = int(np.flatnonzero(y <= 0)[0])

@@ -57,6 +57,11 @@ def rows_of(made: xr.Dataset) -> Rows:
     )  # fmt: skip
 
 
+def fewest_clusters(made: xr.Dataset) -> int:
+    """Give how many clusters stand behind the parameters that have fewest."""
+    return int(made.attrs.get("fewest_clusters", made.attrs["n_clusters"]))
+
+
 def usable(made: xr.Dataset) -> FloatArray:
     """Give the resampled estimates that exist, [draw, K]."""
     draws: FloatArray = made["draws"].values
@@ -87,7 +92,7 @@ def predict(made: xr.Dataset, data: Data) -> xr.Dataset:
     draws = usable(made)
     band = np.full((2, len(value)), np.nan)
     if len(draws) > 1:
-        ends = expanded(float(made.attrs["level"]), int(made.attrs["n_clusters"]))
+        ends = expanded(float(made.attrs["level"]), fewest_clusters(made))
         band = np.quantile(law.value(draws, X), ends, axis=0)
     far = np.zeros(len(value), dtype=int)
     for name in law.columns_read:

@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
+from trm_lab.fit.many import sums
 from trm_lab.fit.problem import Problem
 from trm_lab.laws.base import FloatArray
 
@@ -70,8 +71,10 @@ class Scan:
         given = self.problem.law.candidates(part, y, w[rows] * y**2)
         if given is not None:
             places = [self.problem.encode(one) for one in given]
-            sums = [self.problem.sum(self.problem.residual(u)[0], weights, None) for u in places]
-            return [places[i] for i in np.argsort(sums)[:count]]
+            if not places:
+                return []
+            order = np.argsort(sums(self.problem, np.stack(places), weights))
+            return [places[i] for i in order[:count]]
         values, linear = self._project(w)
         chosen: list[int] = []
         unit = np.ptp(np.log(np.maximum(np.abs(self.grid), 1e-12)), axis=0)

@@ -5,11 +5,15 @@ all fall into one basin (`docs/laws.md`, 24 rows of Gemstones).  Huber's loss is
 wider ones.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
 
+from trm_lab.fit import many
+from trm_lab.fit.clusters import resample
 from trm_lab.fit.likelihood import EXTRAS, Likely, maximise
 from trm_lab.fit.problem import FINE, QUICK, ROUGH, Problem
 from trm_lab.fit.scan import Scan
@@ -21,8 +25,8 @@ SCANNED, FIRST, MOST = 6, 8, 24
 _BRIEF, _LONG = 60, 3000
 """Evaluations that a start may take, and the descent from the best of them."""
 _NEAR = 1e-2
-_SHORT = 4
-"""Starts of each kind in the short search of a back-test."""
+_SHORT, _STEPS, _LAST = 4, 60, 1
+"""Starts of each kind in the short search of a back-test, steps of each, and how many go on."""
 SAME = 1e-6
 """Objectives that differ by less than this share are the same optimum."""
 
@@ -59,20 +63,21 @@ def search(
     problem: Problem, member: npt.NDArray[np.intp], n: int, seed: int, most: int = MOST
 ) -> Found:
     """Search from the scan of all rows and from at most `most` resamples of the n clusters."""
-    rng, scan = np.random.default_rng([seed, 1]), Scan(problem)
+    rng = np.random.default_rng([seed, 1])
+    starts: Callable[[FloatArray], list[FloatArray]]
     if isinstance(problem.law, Grouped):
-        first = _from_groups(problem, member, seed)
+        groups = _Groups(problem, problem.law)
+        first, starts = groups.first(member, seed, most), groups.candidates
     else:
-        first = scan.candidates(problem.weights, SCANNED)
+        scan = Scan(problem)
+        first, starts = scan.candidates(problem.weights, SCANNED), partial(_one, scan)
     squares = [problem.descend(u, tolerance=ROUGH, most=_BRIEF) for u in first]
     ends = [_finish(problem, u) for u in _distinct([(s.u, s.value) for s in squares])]
     for batch in (min(FIRST, most), max(most - FIRST, 0)):
-        if isinstance(problem.law, Grouped) and ends:
-            break
         for _ in range(batch):
-            chosen = rng.multinomial(n, np.full(n, 1 / n))
+            chosen = resample(rng, member, n, problem.X.get(GROUP), 1)[0]
             weights = chosen[member] * problem.weights
-            for u in scan.candidates(weights, 1):
+            for u in starts(weights):
                 end = problem.descend(u, weights, tolerance=ROUGH, most=_BRIEF)
                 ends.append(_finish(problem, end.u))
         values = np.array([value for _, value, _ in ends])
@@ -91,6 +96,10 @@ def search(
         best = min(best, again, key=lambda end: end[1])
     values, places = np.array([end[1] for end in ends]), np.array([end[0] for end in ends])
     return Found(best[0], best[1], best[2], values, places)
+
+
+def _one(scan: Scan, weights: FloatArray) -> list[FloatArray]:
+    return scan.candidates(weights, 1)
 
 
 def _settle(problem: Problem, ends: list[End]) -> list[End]:
@@ -121,13 +130,26 @@ def estimate(problem: Problem) -> FloatArray | None:
         return None
     scan = Scan(problem)
     starts = scan.candidates(problem.weights, _SHORT)
-    for _ in range(_SHORT):
-        weights = rng.multinomial(n, np.full(n, 1 / n)) * problem.weights
-        for u in scan.candidates(weights, 1):
-            starts.append(problem.descend(u, weights, tolerance=ROUGH, most=30).u)
-    ends = [_finish(problem, u, most=30, tolerance=1e-7) for u in starts]
-    if not ends:
+    drawn = [
+        (u, weights)
+        for weights in rng.multinomial(n, np.full(n, 1 / n), size=_SHORT) * problem.weights
+        for u in scan.candidates(weights, 1)
+    ]
+    together = problem.objective.name == "least_squares" and problem.law.linear > 0
+    if not together:  # M4's valleys are too flat for the plain steps that many starts take
+        starts += [problem.descend(u, weights, tolerance=ROUGH, most=30).u for u, weights in drawn]
+    elif drawn:
+        places, under = (np.stack(one) for one in zip(*drawn, strict=True))
+        starts += list(many.descend(problem, places, under, _STEPS))
+    if not starts:
         return None
+    if together:
+        every = np.broadcast_to(problem.weights, (len(starts), n))
+        places = many.descend(problem, np.stack(starts), every, _STEPS)
+        order = np.argsort(many.sums(problem, places, every))
+        ends = [_finish(problem, places[i], most=100) for i in order[:_LAST]]
+        return problem.own(min(ends, key=lambda end: end[1])[0])
+    ends = [_finish(problem, u, most=30, tolerance=1e-7) for u in starts]
     best = min(ends, key=lambda end: end[1])
     return problem.own(_finish(problem, best[0], most=100)[0])
 
@@ -182,34 +204,68 @@ def _distinct(ends: list[tuple[FloatArray, float]]) -> list[FloatArray]:
     return [u for u, _ in kept]
 
 
-def _from_groups(problem: Problem, member: npt.NDArray[np.intp], seed: int) -> list[FloatArray]:
-    """Fit every group alone and start from their means."""
-    law = problem.law
-    assert isinstance(law, Grouped)
-    found = []
-    for g in range(len(law.groups)):
-        rows = problem.X[GROUP] == g
-        part = Problem(
-            law.law,
-            {name: values[rows] for name, values in problem.X.items()},
-            problem.y[rows],
-            problem.weights[rows],
-            problem.objective,
-            None if problem.m is None else problem.m[rows],
-        )
-        _, local = np.unique(member[rows], return_inverse=True)
-        found.append(part.own(search(part, local, int(local.max()) + 1, seed).u))
-    places = law.places.astype(int)
-    total, count = np.zeros(len(law.names)), np.zeros(len(law.names))
-    for row, params in zip(places, found, strict=True):
-        total[row] += params
-        count[row] += 1
-    starts = [total / count]
-    for params in found:
-        one = total / count
-        shared = count > 1
-        spread = np.zeros(len(one))
-        for row in places:
-            spread[row] = params
-        starts.append(np.where(shared, spread, one))
-    return [problem.from_own(start) for start in starts]
+@dataclass(frozen=True)
+class _Groups:
+    """Starts of a joint fit: every group alone, then the means of what they share."""
+
+    problem: Problem
+    law: Grouped
+
+    @cached_property
+    def parts(self) -> list[tuple[npt.NDArray[np.bool_], Scan]]:
+        """The rows of every group, and the scan of its own problem."""
+        whole, found = self.problem, []
+        for g in range(len(self.law.groups)):
+            rows = whole.X[GROUP] == g
+            part = Problem(
+                self.law.law,
+                {name: values[rows] for name, values in whole.X.items()},
+                whole.y[rows],
+                whole.weights[rows],
+                whole.objective,
+                None if whole.m is None else whole.m[rows],
+            )
+            found.append((rows, Scan(part)))
+        return found
+
+    def first(self, member: npt.NDArray[np.intp], seed: int, most: int) -> list[FloatArray]:
+        """Search every group alone: the means, and what each group says of what they share."""
+        found = []
+        for rows, scan in self.parts:
+            _, local = np.unique(member[rows], return_inverse=True)
+            part = scan.problem
+            found.append(part.own(search(part, local, int(local.max()) + 1, seed, most).u))
+        means, spread = self._means(found)
+        starts = [means, *(np.where(self._shared, one, means) for one in spread)]
+        return [self.problem.from_own(start) for start in starts]
+
+    def candidates(self, weights: FloatArray) -> list[FloatArray]:
+        """Give one start from resampled rows; none where a group has too few of them."""
+        found = []
+        for rows, scan in self.parts:
+            places = scan.candidates(weights[rows], 1) if weights[rows].any() else []
+            if not places:
+                return []
+            part = scan.problem
+            end = part.descend(places[0], weights[rows], tolerance=ROUGH, most=_BRIEF)
+            found.append(part.own(end.u))
+        return [self.problem.from_own(self._means(found)[0])]
+
+    @cached_property
+    def _shared(self) -> npt.NDArray[np.bool_]:
+        return np.array([len(members) > 1 for _, members in self.law.layout])
+
+    def _means(self, found: list[FloatArray]) -> tuple[FloatArray, list[FloatArray]]:
+        """Give the joint parameters: their means over groups, and as each group has them."""
+        places = self.law.places.astype(int)
+        total, count = np.zeros(len(self.law.names)), np.zeros(len(self.law.names))
+        spread = []
+        for row, params in zip(places, found, strict=True):
+            total[row] += params
+            count[row] += 1
+        for params in found:
+            one = np.zeros(len(total))
+            for row in places:
+                one[row] = params
+            spread.append(one)
+        return total / count, spread

@@ -15,6 +15,7 @@ from trm_lab.errors import ConfigError
 from trm_lab.fit.data import Data, column, numbers, table
 from trm_lab.fit.objectives import Objective, Space
 from trm_lab.fit.problem import Problem
+from trm_lab.fit.rows import check
 from trm_lab.fit.search import estimate
 from trm_lab.laws import BNSL, M3, M4, Law, PowerFloor
 from trm_lab.laws import law as law_named
@@ -67,6 +68,11 @@ def backtest(
     made = np.full((len(named), len(splits), len(frame)), np.nan)
     residuals = residuals or next(iter(named.values())).space
     chosen = Objective(objective, residuals, delta)
+    if not target.any():
+        raise ConfigError(f"y: every {y} is 0, so there is nothing to predict")
+    for law in named.values():
+        X = {name: numbers(frame, name, f"law {law}") for name in law.columns_read}
+        check(law, X, target, np.ones(len(target)), chosen, y)
     for i, law in enumerate(named.values()):
         for j, (train, test) in enumerate(splits):
             predicted = _predict(frame, y, law, chosen, train, frame[test])
@@ -209,7 +215,6 @@ def _predict(
     """Fit the rows of `train` and give y elsewhere; None where they cannot tell the parameters."""
     rows = frame[train]
     X = {name: numbers(rows, name, f"law {law}") for name in law.columns_read}
-    law.check(X)
     values = numbers(rows, y, "y")
     problem = Problem(law, X, values, np.ones(len(values)), chosen, inside=isinstance(law, BNSL))
     params = estimate(problem)

@@ -14,10 +14,10 @@ from trm_lab.laws.base import FloatArray
 STATUS = {
     "converged": "independent starts agree, and the gradient vanishes there",
     "not_converged": "starts do not agree, or the best one is no optimum",
-    "at_bound": "a parameter stands at the edge of what it can be",
+    "at_bound": "a parameter stands at the edge of what it can be, or the curve is flat",
     "floor_not_identified": "the data do not tell the floor from 0",
     "not_separable": "the design cannot tell some parameters apart",
-    "not_identified": "no more distinct rows than parameters",
+    "not_identified": "no more distinct rows than parameters, in all or in one group",
     "too_few_points": "fewer than two distinct rows",
     "all_zero": "every y is 0: nothing was learned, so nothing is fitted",
 }
@@ -47,14 +47,16 @@ class Verdict:
     """Parameters that the design cannot tell apart."""
     collinear: tuple[str, ...]
     """Columns that the other columns determine."""
-    floor: str
-    """The floor that is not told from 0, if any."""
+    floors: tuple[str, ...]
+    """Floors that are not told from 0."""
     gradient: float
     """Largest cosine between the residuals and a direction, 0 at an optimum."""
     agreement: float = np.nan
     """Share of starts that reached the best optimum."""
     hopeless: str = ""
     """The status of rows that tell too little to speak of anything else."""
+    flat: bool = False
+    """Whether the fitted curve does not change with x, in one group at least."""
 
     @property
     def status(self) -> str:
@@ -63,9 +65,9 @@ class Verdict:
             return self.hopeless
         if self.entangled or self.collinear:
             return "not_separable"
-        if self.floor:
+        if self.floors:
             return "floor_not_identified"
-        if self.at_bound:
+        if self.at_bound or self.flat:
             return "at_bound"
         if self.agreement < AGREE or self.gradient > _STEEP:
             return "not_converged"
@@ -74,7 +76,7 @@ class Verdict:
 
 def nothing(status: str) -> Verdict:
     """Give the verdict on rows that were not fitted."""
-    return Verdict(np.nan, (), (), (), "", np.nan, hopeless=status)
+    return Verdict(np.nan, (), (), (), (), np.nan, hopeless=status)
 
 
 def judge(problem: Problem, found: Found) -> Verdict:
@@ -98,25 +100,53 @@ def judge(problem: Problem, found: Found) -> Verdict:
         if condition > CONDITION:
             entangled = tuple(n for n, w in zip(names, worst, strict=True) if w > 0.2)
     columns = collinear(problem)
-    floor = _floor(problem, found)
+    flat = _flat(problem, u)
+    if flat and not at_bound and not entangled:  # exponents of 0, where they may have either sign
+        at_bound = tuple(n for n, value in zip(names, u, strict=True) if abs(value) <= _SILENT)
+    floors = _floors(problem, found)
     gradient = _gradient(problem, found, r, J)
-    hopeless = "not_identified" if distinct_rows(problem) <= int(problem.free.sum()) else ""
+    hopeless = "not_identified" if tightest(problem).spare <= 0 else ""
     return Verdict(
-        condition, at_bound, entangled, columns, floor, gradient, found.agreement, hopeless
+        condition, at_bound, entangled, columns, floors, gradient, found.agreement, hopeless, flat
     )
 
 
 def with_interval(
     verdict: Verdict, names: tuple[str, ...], lower: FloatArray, estimate: FloatArray
 ) -> Verdict:
-    """Give the verdict where resampled clusters have told the floor from 0 after all.
+    """Give the verdict where resampled clusters have told floors from 0 after all.
 
-    The test of the floor takes rows as independent; what clusters share is no noise of theirs.
+    The test of a floor takes rows as independent; what clusters share is no noise of theirs.
     """
-    at = names.index(verdict.floor) if verdict.floor else 0
-    if verdict.floor and lower[at] > _NOTHING * estimate[at]:
-        return replace(verdict, floor="")
-    return verdict
+    clear = dict(zip(names, lower > _NOTHING * estimate, strict=True))
+    return replace(verdict, floors=tuple(one for one in verdict.floors if not clear[one]))
+
+
+@dataclass(frozen=True)
+class Count:
+    """Distinct rows, and the parameters that they have to tell."""
+
+    distinct: int
+    free: int
+    group: str = ""
+    """The group whose rows and own parameters these are; empty for all rows."""
+
+    @property
+    def spare(self) -> int:
+        """How many more rows than parameters there are."""
+        return self.distinct - self.free
+
+
+def tightest(problem: Problem, rows: npt.NDArray[np.bool_] | None = None) -> Count:
+    """Count distinct rows and free parameters, of all or of the group that has fewest to spare."""
+    counts = [Count(distinct_rows(problem, rows), int(problem.free.sum()))]
+    if isinstance(problem.law, Grouped):
+        everyone = np.ones(len(problem.y), dtype=np.bool_) if rows is None else rows
+        for g, own in enumerate(problem.law.alone):
+            here = everyone & (problem.X[GROUP] == g)
+            if own:
+                counts.append(Count(distinct_rows(problem, here), own, problem.law.groups[g]))
+    return min(counts, key=lambda one: one.spare)
 
 
 def distinct_rows(problem: Problem, rows: npt.NDArray[np.bool_] | None = None) -> int:
@@ -158,13 +188,23 @@ def _at_bound(problem: Problem, u: FloatArray) -> tuple[str, ...]:
     return tuple(n for n, flag in zip(names, flat, strict=True) if flag)
 
 
-def _floor(problem: Problem, found: Found) -> str:
-    """Name the floor if holding it at 0 costs no more than chance would."""
+def _flat(problem: Problem, u: FloatArray) -> bool:
+    """Whether the curve is a constant, to rounding, over all rows or over those of one group."""
+    params, _ = problem.decode(u)
+    f, _ = problem.law.centred(params, problem.X, problem.centre)
+    group = problem.X.get(GROUP, np.zeros(len(f)))
+    parts = [f[group == g] for g in np.unique(group)]
+    return any(float(np.ptp(one)) <= _SILENT * float(np.abs(one).max()) for one in parts)
+
+
+def _floors(problem: Problem, found: Found) -> tuple[str, ...]:
+    """Name the floors that cost no more than chance would when each is held at 0."""
     law = problem.law
     inner = law.law if isinstance(law, Grouped) else law
     name = inner.floor_name
     names = [n for n in law.names if name and (n == name or n.startswith(f"{name}["))]
     free = {n for n, moves in zip(law.names, problem.free, strict=True) if moves}
+    low = []
     for one in names:
         if one not in free:
             continue
@@ -193,8 +233,8 @@ def _floor(problem: Problem, found: Found) -> str:
         squares = problem.objective.name not in EXTRAS
         exact = squares and value <= 1e-24 * max(len(problem.y), 1)
         if lost < _CHI2 or exact:
-            return one
-    return ""
+            low.append(one)
+    return tuple(low)
 
 
 def objective_at(problem: Problem, u: FloatArray) -> float:

@@ -64,7 +64,7 @@ class Law(ABC):
     offset: ClassVar[float] = 0.0
 
     positive: ClassVar[bool] = False
-    """Whether y must be above 0 wherever residuals are taken."""
+    """Whether y must be above 0 wherever residuals are taken, and below a finite upper end."""
     floor_name: ClassVar[str] = ""
     """The parameter that is a floor of losses, if the law has one."""
 
@@ -73,6 +73,11 @@ class Law(ABC):
 
     fixed: tuple[tuple[str, float], ...] = field(default=(), kw_only=True)
     """Parameters held at a value."""
+
+    @property
+    def values(self) -> tuple[float, float]:
+        """Values that y may have, where a setting of the law narrows them."""
+        return self.range
 
     @property
     @abstractmethod

@@ -27,13 +27,18 @@ class M4(Curve):
 
     error_rate: bool = False
 
+    @property
+    def values(self) -> tuple[float, float]:
+        """An error rate lies below 1; counts of errors may be given for it."""
+        return (0.0, 1.0) if self.error_rate else self.range
+
     def __str__(self) -> str:
         return f"M4({self.x}{', error_rate=True' if self.error_rate else ''})"
 
     @property
     def own_parameters(self) -> tuple[Parameter, ...]:
         """e_inf, e_0, a, b, c."""
-        top = 1.0 if self.error_rate else np.inf
+        top = self.values[1]
         return (
             Parameter("e_inf", "floor", 0.0, top),
             Parameter("e_0", "level of a guess, y before training", 0.0, top),
@@ -79,7 +84,8 @@ class M4(Curve):
         right = np.log(b) - c * x - (1 - a) * np.log(span)
         s = np.where(right > 0, right / np.maximum(a, 0.05), right)
         for _ in range(_NEWTON):
-            soft, back = -np.logaddexp(0.0, -s), -np.logaddexp(0.0, s)
+            soft = -np.logaddexp(0.0, -s)
+            back = soft - s  # -ln(1 + exp(s)), at half the cost
             step = (soft - a * back - right) / (np.exp(back) + a * np.exp(soft))
             step = np.clip(step, -20, 20)
             s = s - step
@@ -121,7 +127,7 @@ class M4(Curve):
         low = float(y.min())
         lows = [held["e_inf"]] if "e_inf" in held else low * np.array([0, 0.3, 0.6, 0.8, 0.9, 0.97])
         high = float(y.max())
-        top = 1.0 if self.error_rate else np.inf
+        top = self.values[1]
         gaps = high * np.array([1e-4, 1e-3, 1e-2, 0.05, 0.2, 1.0, 5.0, 50.0])
         highs = [held["e_0"]] if "e_0" in held else sorted({*np.minimum(high + gaps, top)})
         root = np.sqrt(weights)

@@ -54,6 +54,14 @@ class Grouped(Law):
         return tuple(parameter for parameter, _ in self.layout)
 
     @property
+    def alone(self) -> tuple[int, ...]:
+        """How many free parameters every group has to itself."""
+        return tuple(
+            sum(members == (g,) and not parameter.fixed for parameter, members in self.layout)
+            for g in range(len(self.groups))
+        )
+
+    @property
     def places(self) -> FloatArray:
         """Where every group finds the law's parameters: [group, K of the law], as floats."""
         rows: list[list[int]] = [[] for _ in self.groups]

@@ -47,7 +47,7 @@ def draw(
     log_x(ax, made[name].values, always=isinstance(law, IN_LOGS))
     if power and bool((made["y"] > 0).all()):
         ax.set_yscale("log")
-    floors = {} if made.attrs["floor_not_identified"] else _floors(made, law.floor_name)
+    floors = _floors(made, law.floor_name)
     series = _series(made, name)
     looks = style.looks(dict.fromkeys(group for group, _ in series)) if _grouped(made) else {}
     fitted = bool(np.isfinite(made["coefficients"].values).all())
@@ -133,11 +133,11 @@ def _curve(
 
 
 def _floors(made: xr.Dataset, floor: str) -> dict[str, float]:
-    """Give the floor of every group; of the fit under "" without groups."""
-    found = {}
+    """Give the floor of every group that has one; of the fit under "" without groups."""
+    found, unknown = {}, str(made.attrs["floor_not_identified"]).split(", ")
     for name, value in zip(made["param"].values, made["coefficients"].values, strict=True):
         stem, _, group = str(name).partition("[")
-        if floor and stem == floor and value > 0:
+        if floor and stem == floor and value > 0 and name not in unknown:
             found[group.rstrip("]")] = float(value)
     return found
 
