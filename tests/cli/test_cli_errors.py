@@ -55,7 +55,7 @@ def test_a_study_of_one_cell_is_said_to_have_one(folder: Path, trm_lab: TrmLab):
 
 def test_all_errors_of_all_files_come_at_once(folder: Path, trm_lab: TrmLab):
     (folder / "a.yaml").write_text(written(("layers: 1", "layers: 0")))
-    (folder / "b.yaml").write_text("name: b\nexecutor: slurm9\n")
+    (folder / "b.yaml").write_text("name: b\nexecutor: cluster9\n")
     (folder / "c.yaml").write_text("preset: trm_mlp\nseed: -1\n")
     done = trm_lab("validate", "a.yaml", "tiny.yaml", "b.yaml", "here.yaml", "c.yaml")
     assert done == Done(
@@ -63,7 +63,7 @@ def test_all_errors_of_all_files_come_at_once(folder: Path, trm_lab: TrmLab):
         "tiny.yaml: a study of 2 cells, valid\nhere.yaml: a sweep, valid\n",
         "errors:\n"
         "a.yaml:6:11: model.layers: input should be greater than or equal to 1, not 0\n"
-        "b.yaml:2:1: executor: no such kind 'slurm9'; known: in_process, local\n"
+        "b.yaml:2:1: executor: no such kind 'cluster9'; known: in_process, local, slurm\n"
         "c.yaml:2:1: seed: input should be greater than or equal to 0, not -1\n",
     )
 
@@ -102,8 +102,8 @@ def test_a_broken_study_is_refused(
 @pytest.mark.parametrize(
     ("text", "error"),
     [
-        ("name: s\nexecutor: {kind: slrum}\n", "2:1: executor: no such kind 'slrum'; known: "
-         "in_process, local"),
+        ("name: s\nexecutor: {kind: slrum}\n", "2:1: executor: no such kind 'slrum'; did "
+         "you mean slurm?"),
         ("name: s\nexecutor: {kind: local, workers: many}\n", "2:25: executor.workers: input "
          "should be a valid integer, not 'many'"),
         ("name: s\nset: {train.updates: 0}\n", "2:7: train.updates: input should be greater than "

@@ -16,7 +16,8 @@ from tests.study.tiny import HERE, local, write_files
 HEAVY = ("torch", "optuna", "xarray", "submitit", "matplotlib", "pandas", "scipy")
 VERBS = {
     "demo", "validate", "plan", "run", "status", "collect", "fit", "report", "presets", "train",
-    "diagnose", "eval", "explain", "verify", "data",
+    "diagnose", "eval", "explain", "verify", "data", "watch", "logs", "cancel", "retry", "sync",
+    "doctor", "dashboard",
 }  # fmt: skip
 
 

@@ -223,7 +223,7 @@ def test_the_status_lists_every_planned_run(driven: Path, trm_lab: TrmLab):
     assert told == trm_lab("status", "runs/tiny")
     rows = listed(told.out)
     assert rows[0] == ["cell", "seed", "state", "update", "of", "best validation", "seconds",
-                       "attempt", "error"]  # fmt: skip
+                       "attempt", "job", "why"]  # fmt: skip
     assert [row[:5] for row in rows[1:5]] == [
         ["shallow", "0", "completed", "4", "4"],
         ["shallow", "1", "completed", "4", "4"],
@@ -258,6 +258,8 @@ def test_the_status_as_json_has_one_entry_a_run(driven: Path, trm_lab: TrmLab):
             "best validation": status["best"]["puzzle_accuracy"],
             "seconds": status["seconds"],
             "attempt": 1,
+            "job": "",
+            "reason": "",
             "error": "",
             "in_sweep": True,
         }

@@ -52,6 +52,8 @@ class Work:
             if self.devices is not None:
                 os.environ["CUDA_VISIBLE_DEVICES"] = self.devices
         job = _job(self.executor)
+        if self.executor == "slurm" and int(os.environ.get("SLURM_NTASKS", "1")) > 1:
+            os.environ.update(_rendezvous())
         if len(self.tasks) > 1:
             return _side_by_side(self.tasks, self.executor)
         with _logged(Path(self.tasks[0].folder) / LOG):
@@ -74,14 +76,18 @@ def work(task: Task, **how: Any) -> State:
     from trm_lab.config.validate import validate
     from trm_lab.runs import Labels
     from trm_lab.training import train
+    from trm_lab.training.distributed import joined
 
-    return train(
-        validate(Recipe, Source(task.recipe, "the worker's recipe")),
-        task.folder,
-        execution=Execution.model_validate(task.execution),
-        labels=Labels(**task.labels),
-        **how,
-    )
+    execution = Execution.model_validate(task.execution)
+    with joined(execution.device) as group:  # of one, but in a job of several tasks
+        return train(
+            validate(Recipe, Source(task.recipe, "the worker's recipe")),
+            task.folder,
+            execution=execution,
+            labels=Labels(**task.labels),
+            group=group,
+            **how,
+        )
 
 
 def _heeding_signals(task: Task, executor: str, job: Mapping[str, Any]) -> str:
@@ -106,6 +112,25 @@ def _heeding_signals(task: Task, executor: str, job: Mapping[str, Any]) -> str:
     if state is State.WAITING and executor == "slurm" and noticed == [signal.SIGUSR2]:
         _requeue(str(job["id"]))
     return state.value
+
+
+def _rendezvous() -> dict[str, str]:
+    """Say where the tasks of this job meet, in the variables that torchrun would set."""
+    variable = os.environ
+    first = "127.0.0.1"
+    if int(variable.get("SLURM_NNODES", "1")) > 1:
+        command = ["scontrol", "show", "hostnames", variable["SLURM_JOB_NODELIST"]]
+        first = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[
+            0
+        ]
+    return {
+        "WORLD_SIZE": variable["SLURM_NTASKS"],
+        "RANK": variable["SLURM_PROCID"],
+        "LOCAL_RANK": variable["SLURM_LOCALID"],
+        "MASTER_ADDR": first,
+        # Below the ephemeral ports, and another one for every job of a node.
+        "MASTER_PORT": str(15000 + int(variable["SLURM_JOB_ID"]) % 15000),
+    }
 
 
 def _requeue(job: str) -> None:
