@@ -1,11 +1,14 @@
 """Studies on a real SLURM, undisturbed: through the command line, from sweep file to results."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from tests.slurm.cluster import Cluster
 from tests.slurm.processes import wait_for, which
@@ -193,3 +196,24 @@ def test_detached_drivers_and_single_rounds_bring_a_study_to_its_end(
     assert results(detached.root) == single
     assert results(rounds.root) == single
     assert sum(sizes.values()) == 2
+
+
+@pytest.mark.slow
+def test_one_run_on_two_tasks_is_the_run_of_one_process(slurm: Cluster, tmp_path: Path) -> None:
+    exact = (*SINGLE, ("    dtype: float32", "    dtype: float64"))
+    commands = prepare(tmp_path / "two", exact, tasks_per_node=2)
+    done = commands.run()
+    assert (done.returncode, done.stderr) == (0, "")
+    (status,) = (json.loads(p.read_text()) for p in commands.root.glob("*/*/status.json"))
+    assert status["environment"]["processes"] == 2
+    alone = in_process(tmp_path / "one", exact)
+    pairs = zip(weights(commands.root), weights(alone.root), strict=True)
+    for (name, ours), (other, theirs) in pairs:
+        assert name == other
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9, err_msg=name)
+
+
+def weights(root: Path) -> list[tuple[str, Any]]:
+    """Give the weights of a study's only run."""
+    (path,) = root.glob("*/*/weights.safetensors")
+    return sorted(load_file(path).items())
