@@ -199,6 +199,19 @@ def test_detached_drivers_and_single_rounds_bring_a_study_to_its_end(
 
 
 @pytest.mark.slow
+def test_a_driver_in_a_job_of_its_own_brings_a_study_to_its_end(
+    slurm: Cluster, tmp_path: Path, single: dict[str, Any]
+) -> None:
+    commands = prepare(tmp_path, SINGLE)
+    with counting(slurm) as sizes:
+        sent = commands.run("--as-job")
+        assert (sent.returncode, sent.stderr) == (0, "")
+        wait_for("the results", (commands.root / "results.nc").exists, 120)
+    assert sum(sizes.values()) == 2  # the driver's job and the run's
+    assert results(commands.root) == single
+
+
+@pytest.mark.slow
 def test_one_run_on_two_tasks_is_the_run_of_one_process(slurm: Cluster, tmp_path: Path) -> None:
     exact = (*SINGLE, ("    dtype: float32", "    dtype: float64"))
     commands = prepare(tmp_path / "two", exact, tasks_per_node=2)

@@ -103,10 +103,14 @@ def run(
     detach: Annotated[
         bool, typer.Option("--detach/--wait", help="Drive it in the background.")
     ] = False,
+    as_job: Annotated[
+        bool, typer.Option("--as-job", help="Drive it in a small SLURM job of its own.")
+    ] = False,
 ) -> None:
     """Start or resume a study; what is done is not done again."""
-    act = studies.detach if detach else studies.run
-    raise typer.Exit(act(study, on, only, set_ or [], runs, yes_really))
+    asked = (study, on, only, set_ or [], runs, yes_really)
+    away = detach or as_job
+    raise typer.Exit(studies.detach(*asked, as_job=as_job) if away else studies.run(*asked))
 
 
 @app.command()

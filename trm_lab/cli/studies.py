@@ -157,30 +157,41 @@ def detach(
     settings: list[str],
     runs: Path,
     yes_really: bool,
+    *,
+    as_job: bool,
 ) -> int:
-    """Drive a study in a process of its own, which outlives the terminal."""
+    """Drive a study in a process or a job of its own, which outlives the terminal."""
     import subprocess
     import sys
 
+    from trm_lab.config.execution import Slurm
     from trm_lab.study.driver import driven, holder
 
-    made = plan_of(
-        study, on, settings, runs, yes_really
-    )  # what is wrong with the files is said here
+    # What is wrong with the files is said here, not in the log.
+    made = plan_of(study, on, settings, runs, yes_really)
     if driven(made.root):
         raise ConfigError(f"{made.root}: {holder(made.root)} is already driving this study")
-    command = ["run", str(study), *(["--on", str(on)] if on else []), "--runs", str(runs)]
+    command = ["run", str(study.resolve()), "--runs", str(runs.resolve())]
+    command += ["--on", str(on.resolve())] if on else []
     command += ["--only", only] if only else []
     command += ["--yes-really"] if yes_really else []
     command += [word for setting in settings for word in ("--set", setting)]
     made.root.mkdir(parents=True, exist_ok=True)
-    with (made.root / "driver.log").open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "trm_lab.cli", *command],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )  # fmt: skip
-    output.say(f"process {process.pid} drives {made.root}; its words are in driver.log there")
+    if as_job:
+        from trm_lab.study.cluster import send_driver
+
+        if not isinstance(made.sweep.executor, Slurm):
+            raise ConfigError("--as-job: the sweep's executor is not slurm")
+        job = send_driver(made.sweep.executor, made.root, made.study.name, tuple(command))
+        output.say(f"job {job} drives {made.root}; its words are in logs/{job} there")
+    else:
+        with (made.root / "driver.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "trm_lab.cli", *command],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )  # fmt: skip
+        output.say(f"process {process.pid} drives {made.root}; its words are in driver.log there")
     output.say(f"`trm-lab watch {made.root}` follows, `trm-lab cancel {made.root}` stops it")
     return 0
 

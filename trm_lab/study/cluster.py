@@ -18,7 +18,7 @@ from trm_lab.study.attempts import Batch, batches, forgiven_since, new_batch
 from trm_lab.study.executors import Job, Orphan, is_busy, log_of, sbatch, script, task_of
 from trm_lab.study.plan import Run
 from trm_lab.study.slurm import Queued, SilentError
-from trm_lab.study.worker import Work
+from trm_lab.study.worker import Drive, Work
 
 FULL = ("MaxSubmit", "QOSMaxSubmit", "exceeds", "job submit limit", "Job violates accounting/QOS")
 """Words with which sbatch says that there are too many jobs, not that one is wrong."""
@@ -204,6 +204,19 @@ class _SlurmJob:
 
     def cancel(self) -> None:
         slurm.cancel([self.id])
+
+
+def send_driver(setting: Slurm, root: Path, study: str, arguments: tuple[str, ...]) -> str:
+    """Submit a small job that drives the study with `trm-lab` arguments; give its id.
+
+    Raises:
+        ConfigError: sbatch's own words.
+    """
+    small = setting.model_copy(
+        update={"gpus": 0, "cpus": 1, "pack": 1, "nodes": 1, "tasks_per_node": 1}
+    )
+    described = parameters(small, Execution(threads=1), f"trm-driver-{study}")
+    return sbatch(root.resolve() / "logs", described, python(small), [Drive(arguments)])
 
 
 def parameters(setting: Slurm, execution: Execution, name: str) -> dict[str, Any]:

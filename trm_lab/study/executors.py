@@ -25,7 +25,7 @@ from trm_lab.runs import State
 from trm_lab.study.machine import VISIBLE, gpus, side_by_side
 from trm_lab.study.plan import Run
 from trm_lab.study.slurm import outside
-from trm_lab.study.worker import Task, Work, work
+from trm_lab.study.worker import Drive, Task, Work, work
 
 NO_LIMIT_MINUTES = 60 * 24 * 365
 """submitit's local executor kills after five minutes unless told otherwise."""
@@ -264,7 +264,9 @@ def is_busy(run: Run) -> bool:
     return run.folder.busy()
 
 
-def sbatch(logs: Path, parameters: dict[str, Any], python: str, calls: Sequence[Work]) -> str:
+def sbatch(
+    logs: Path, parameters: dict[str, Any], python: str, calls: Sequence[Work | Drive]
+) -> str:
     """Submit calls as one job, or as one array; give the id.
 
     Raises:

@@ -68,6 +68,37 @@ class Work:
         raise RuntimeError("the run answers signals itself")
 
 
+@dataclass(frozen=True)
+class Drive:
+    """The callable of a job that holds a driver: `trm-lab` with these arguments."""
+
+    arguments: tuple[str, ...]
+
+    def __call__(self) -> int:
+        """Drive to the end; at the end of the wall time leave, and be put back into the queue."""
+        noticed: list[int] = []
+
+        def notice(number: int, _: object) -> None:
+            noticed.append(number)
+            driver.send_signal(signal.SIGINT)  # its jobs stay, and it finds them again
+
+        driver = subprocess.Popen([sys.executable, "-m", "trm_lab.cli", *self.arguments])
+        for number in (signal.SIGTERM, signal.SIGUSR2):
+            signal.signal(number, notice)
+        code = driver.wait()
+        if noticed and noticed[0] == signal.SIGUSR2:
+            _requeue(str(_job("slurm")["id"]))
+        return code
+
+    def checkpoint(self, *_: Any) -> None:
+        """Never called, as of `Work`.
+
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError("the driver answers signals itself")
+
+
 def work(task: Task, **how: Any) -> State:
     """Run one recipe in this process."""
     from trm_lab.config.execution import Execution
