@@ -541,3 +541,29 @@ def test_a_search_under_way_can_be_collected(tmp_path: Path, monkeypatch: pytest
         drive(plan, listen=killed)
     assert cells(plan) == []
     assert collect(plan.root)["runs"].sizes["run"] == 0
+
+
+@pytest.mark.slow
+def test_real_processes_are_pruned_while_they_work(tmp_path: Path):
+    """The learning rate of two thirds of the trials is far too small to learn anything."""
+    from tests.study.tiny import local
+
+    change = (
+        ("trials: 6", "trials: 6\n  sampler: random\n  pruner: successive_halving\n  warmup: 20"),
+        ("low: 1e-4, high: 1e-1", "low: 1e-9, high: 1e-1"),
+        ("[10, 11]", "[10]"),
+    )
+    longer = (("updates: 4\n", "updates: 600\n"), ("every: 2", "every: 20"),
+              ("name: puzzle_accuracy", "name: cell_accuracy"))  # fmt: skip
+    plan = searching(tmp_path, *change, sweep=local(2), study=longer)
+    counts = drive(plan, only="shallow")
+    assert counts[State.PRUNED] >= 1
+    assert sum(counts.values()) == 6 + 1
+    pruned = [t for t in arms(plan)["shallow"] if t.state is TrialState.PRUNED]
+    assert len(pruned) == counts[State.PRUNED]
+    for trial in pruned:
+        folder = RunFolder(plan.root / trial.user_attrs["run"])
+        status = folder.status() or {}
+        assert 20 <= trial.user_attrs["pruned_at"] <= status["update"] < 600
+        assert status["error"]["message"] == "pruned as asked"
+    assert [t.state for t in confirmed(plan)] == [TrialState.COMPLETE]
