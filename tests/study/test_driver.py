@@ -41,6 +41,7 @@ from trm_lab.runs import State
 from trm_lab.study.driver import Event, drive, select
 from trm_lab.study.journal import Journal
 from trm_lab.study.plan import Plan, Run
+from trm_lab.study.storage import opened
 from trm_lab.study.values import final_value
 from trm_lab.training import train
 
@@ -391,8 +392,8 @@ def test_the_journal_lock_of_a_killed_driver_does_not_stop_the_next_one(finished
 def test_a_trial_that_was_queued_is_closed_if_its_run_is_done_meanwhile(tmp_path: Path):
     plan = planned(tmp_path)
     plan.root.mkdir()
-    journal = Journal(plan.root / "optuna.journal", "tiny", print)
-    journal.enqueue(plan.runs())  # and killed before anything was taken from the queue
+    with opened(None, plan.root) as storage:  # and killed before anything left the queue
+        Journal(storage, "tiny").enqueue(plan.runs())
     run = runs_by_key(plan)[ORDER[3]]
     train(run.recipe, run.folder.path, execution=EXECUTION, labels=run.labels)
     events = Events()
@@ -406,7 +407,8 @@ def test_a_trial_that_was_queued_is_closed_if_its_run_is_done_meanwhile(tmp_path
 def test_a_queued_trial_of_a_run_that_is_planned_no_more_is_closed(tmp_path: Path):
     plan = planned(tmp_path)
     plan.root.mkdir()
-    Journal(plan.root / "optuna.journal", "tiny", print).enqueue(plan.runs())
+    with opened(None, plan.root) as storage:
+        Journal(storage, "tiny").enqueue(plan.runs())
     fewer = planned(tmp_path, sweep=HERE.model_copy(update={"seeds": 1}))
     assert drive(fewer) == Counter({State.COMPLETED: 2})
     told = {t.user_attrs["run"]: (t.state, t.user_attrs.get("reason")) for t in trials(plan.root)}

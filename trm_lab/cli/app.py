@@ -15,6 +15,7 @@ from trm_lab.cli import (
     listing,
     outcomes,
     parity,
+    searching,
     steering,
     studies,
 )
@@ -319,7 +320,7 @@ def verify(
 
 for verb in (
     steering.watch, steering.logs, steering.cancel, steering.retry, steering.doctor,
-    steering.dashboard,
+    steering.dashboard, searching.importance,
 ):  # fmt: skip
     app.command()(verb)
 app.add_typer(data.app, name="data", help="Build and look at data sets.")

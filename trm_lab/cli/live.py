@@ -6,6 +6,7 @@ from types import TracebackType
 from rich.live import Live as RichLive
 from rich.table import Table
 
+from trm_lab.accounting import account
 from trm_lab.cli.output import console, duration, say
 from trm_lab.runs import State
 from trm_lab.study.cost import cost
@@ -22,6 +23,8 @@ class Live:
 
     def __init__(self, plan: Plan, runs: list[Run]) -> None:
         self.name = plan.matrix.study.name
+        self.arms = len(plan.arms)
+        self.trials = plan.study.search.trials if plan.study.search else 0
         self.runs = {run.key: run for run in runs}
         self.states = {run.key: run.folder.state() for run in runs}
         accounts = plan.accounts()
@@ -39,7 +42,12 @@ class Live:
             f"; about {duration(sum(e.seconds for e in left))} of one core, "
             f"{duration(sum(e.evaluation_seconds for e in left))} of it evaluation"
         )
-        say(f"{self.name}: {len(self.runs)} runs{already}" + ahead * bool(left))
+        runs = (
+            f"{len(self.runs)} runs"
+            if not self.arms
+            else (f"a search in {self.arms} arms, {self.trials} trials each, then their winners")
+        )
+        say(f"{self.name}: {runs}{already}" + ahead * bool(left))
         if console.is_terminal:
             self.live.start()
         return self
@@ -56,6 +64,10 @@ class Live:
     def changed(self, event: Event) -> None:
         """Tell of a run that started, ended or waits to go on."""
         key = event.run.key
+        if key not in self.runs:  # a search finds out as it goes
+            self.runs[key] = event.run
+            self.estimates[key] = cost(event.run.recipe, account(event.run.recipe))
+            self.costs[key] = self.estimates[key].training
         self.states[key] = event.state
         if event.state is State.RUNNING:
             return

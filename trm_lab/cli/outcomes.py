@@ -86,7 +86,7 @@ def _told(row: "Row") -> dict[str, Any]:
         "job": row.job,
         "reason": row.reason,
         "error": row.error,
-    }
+    } | ({"role": row.role} if row.role else {})
 
 
 def _shown(row: "Row") -> dict[str, Any]:

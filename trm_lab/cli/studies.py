@@ -78,17 +78,21 @@ def plan(
 
     made = plan_of(study, on, settings, runs, yes_really)
     if json:
-        said = {"confounds": made.confounds(), "remarks": made.matrix.remarks()}
+        said = {"confounds": made.confounds(), "remarks": made.asked.remarks()}
         output.as_json(made.as_dict() | {"states": made.states(), "root": made.root} | said)
         return
     accounts, states = made.accounts(), made.states()
-    rows, total, evaluation = [], 0.0, 0.0
-    for cell in made.cells:
+    rows, ahead, total, evaluation = [], 0, 0.0, 0.0
+    search = made.study.search
+    for cell in made.taken:
         cost, train = accounts[cell.name], cell.recipe.train
         whole = cost_of(cell.recipe, cost)
-        left = [s for s in made.seeds if not states[f"{cell.name}/seed-{s}"].final]
-        total += whole.seconds * len(left)
-        evaluation += whole.evaluation_seconds * len(left)
+        left = sum(not states[f"{cell.name}/seed-{s}"].final for s in made.seeds if not search)
+        if search:  # what is done already is not known before the storage is opened
+            left = search.trials + search.confirm.top * len(made.seeds)
+        ahead += left
+        total += whole.seconds * left
+        evaluation += whole.evaluation_seconds * left
         rows.append(
             {
                 "cell": cell.variant,
@@ -102,23 +106,26 @@ def plan(
                 "one core": output.duration(whole.seconds),
                 "evaluation": output.duration(whole.evaluation_seconds),
                 "seeds": len(made.seeds),
-                "to run": len(left),
+                "to run": left,
             }
         )
     output.table(f"{made.matrix.study.name} on {made.sweep.name}", rows)
-    every = len(made.matrix.study.seeds)
+    every = len(made.all_seeds)
     of = f" of {every}" if every > len(made.seeds) else ""
-    all_cells = len(made.matrix.cells)
+    all_cells = len(made.asked.cells)
     part = f" of {all_cells}" if all_cells > len(rows) else ""
-    output.say(f"{len(rows)}{part} cells x {len(made.seeds)}{of} seeds in {made.root}; about "
+    cells = f"{len(rows)}{part} cells x {len(made.seeds)}{of} seeds"
+    if search:
+        cells = (f"at most {search.trials} trials in each of {len(rows)}{part} arms, then the best "
+                 f"{search.confirm.top} of each x {len(made.seeds)}{of} seeds")  # fmt: skip
+    output.say(f"{cells} in {made.root}; about "
                f"{output.duration(total)} of one core to run, {output.duration(evaluation)} of it "
                "evaluation")  # fmt: skip
     if isinstance(made.sweep.executor, Slurm):
-        ahead = sum(not state.final for state in states.values())
         output.say(_jobs(made, made.sweep.executor, ahead))
     for line in made.confounds():
         output.say(f"confounded: {line}")
-    for line in made.matrix.remarks():
+    for line in made.asked.remarks():
         output.say(f"remark: {line}")
 
 

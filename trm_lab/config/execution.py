@@ -1,10 +1,15 @@
 """How runs are executed.  None of it is part of a recipe or of its identity."""
 
+import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from trm_lab.config.base import BY_NAME, Pick, Setting
+
+VARIABLE = r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}"
+"""A variable of the environment in a URL."""
+SCHEMES = ("postgresql", "postgres", "mysql", "grpc")
 
 
 class Execution(Setting):
@@ -126,3 +131,28 @@ class Sweep(Setting):
     set: dict[str, Any] = Field(default_factory=dict)
     """Recipe settings by dotted name, laid over every cell: a smaller budget.  They change what is
     computed, so such a sweep has a results folder of its own."""
+    storage: str | None = None
+    """Where Optuna keeps trials: a journal file in the study's folder if null, else
+    postgresql://user:${PASSWORD}@host/database, mysql://..., or grpc://host:port of a proxy.  What
+    is in ${...} comes from the environment of the driver."""
+
+    @field_validator("storage")
+    @classmethod
+    def _no_secret(cls, url: str | None) -> str | None:
+        if url is None:
+            return None
+        scheme, found, rest = url.partition("://")
+        if not found or scheme.partition("+")[0] not in SCHEMES:
+            # The scheme alone: what follows may hold a password.
+            raise ValueError(
+                f"{scheme[:20]!r} is no storage; give postgresql://, mysql:// or grpc://, or "
+                "null for a journal file"
+            )
+        login = rest.rpartition("@")[0]
+        words = [login.partition(":")[2], *re.findall(r"[?&]password=([^&]*)", rest)]
+        if any(re.sub(VARIABLE, "", word) for word in words):
+            raise ValueError(
+                "a password in a file that is copied beside the results; write ${NAME} instead and "
+                "put it into that variable of the environment"
+            )
+        return url

@@ -5,13 +5,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from trm_lab.config.base import Pick, Setting
+from trm_lab.config.search import Search, Seed
 from trm_lab.errors import ConfigError
 from trm_lab.laws import law as law_named
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 Text = Annotated[str, Field(min_length=1)]
 Values = Annotated[tuple[Any, ...], Field(strict=False, min_length=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class Variant(Setting):
@@ -95,7 +95,12 @@ class Study(Setting):
     exclude: Annotated[tuple[Pick, ...], Field(strict=False)] = ()
     """Cells to leave out."""
     seeds: Annotated[tuple[Seed, ...], Field(strict=False, min_length=1)]
-    """Replicates; the same seeds in every cell, so that differences are paired."""
+    """Replicates; the same seeds in every cell, so that differences are paired.  With `search`, the
+    one seed of all trials."""
+    search: Search | None = None
+    """Settings that are tuned within every arm, before its winner is run for the tables."""
+    held: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    """Settings by dotted name that are stated to be the same in all cells, not tuned for each."""
     metric: Metric = Metric()
     fits: Annotated[tuple[FitSpec, ...], Field(strict=False)] = ()
     contrasts: Annotated[tuple[Contrast, ...], Field(strict=False)] = ()
@@ -112,4 +117,20 @@ class Study(Setting):
                     f"factors: mode: zip pairs values one by one, and {first} has {sizes[first]} "
                     f"where {key} has {size}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _search_holds(self) -> Self:
+        if self.search is None:
+            return self
+        if len(self.seeds) > 1:
+            raise ValueError(
+                "seeds: a search trains all trials with one seed; the winners' are confirm.seeds"
+            )
+        fresh = self.search.confirm.seeds
+        if len(set(fresh)) < len(fresh) or set(fresh) & set(self.seeds):
+            raise ValueError(
+                f"search.confirm.seeds: {list(fresh)} must be different ones that the search did "
+                f"not see, and it sees {self.seeds[0]}"
+            )
         return self

@@ -12,6 +12,9 @@ from trm_lab.study.values import evaluations, final_value
 class Agenda(Protocol):
     """Says what to run next, and hears what came of it.  Only the driver calls it."""
 
+    runs: dict[str, Run]
+    """All that is known, by the run's key."""
+
     def begin(self, again: bool) -> list[Run]:
         """Give the runs to go on with, in order; `again` takes failed and cancelled ones too."""
 

@@ -10,7 +10,8 @@ import os
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from trm_lab.study.executors import Executor, Job, Orphan, build_executor, is_bu
 from trm_lab.study.journal import Journal
 from trm_lab.study.matrix import no_cell
 from trm_lab.study.plan import Plan, Run
+from trm_lab.study.search import SearchAgenda
+from trm_lab.study.storage import opened, study_name
 from trm_lab.study.values import evaluations
 from trm_lab.tasks.build import build
 
@@ -70,11 +73,13 @@ def drive(
     """
     runs = select(plan, only)
     plan.root.mkdir(parents=True, exist_ok=True)
-    with sole_driver(plan.root):
-        plan.write()
-        for task in dict.fromkeys(run.recipe.task for run in runs):
+    with sole_driver(plan.root), agenda_of(plan, only, runs, say or _quiet) as agenda:
+        if not plan.arms:  # a search writes its plan once it knows which winners it has
+            plan.write()
+        recipes = [run.recipe for run in runs] + [arm.recipe for arm in plan.arms]
+        for task in dict.fromkeys(recipe.task for recipe in recipes):
             build(task)  # once, before many workers would each do it
-        driver = _Driver(plan, runs, listen or _quiet, tick or (lambda: None), say or _quiet)
+        driver = _Driver(plan, agenda, listen or _quiet, tick)
         driver.begin(again=not once)
         try:
             driver.round()
@@ -84,11 +89,11 @@ def drive(
         except BaseException:
             driver.leave()
             raise
-    return Counter(run.folder.state() for run in runs)
+    return Counter(run.folder.state() for run in agenda.runs.values())
 
 
 def select(plan: Plan, only: str | None) -> list[Run]:
-    """Give the plan's runs, or those of one cell.
+    """Give the plan's runs, or those of one cell; of a search none, as they are not known yet.
 
     Raises:
         ConfigError: no such cell.
@@ -96,6 +101,10 @@ def select(plan: Plan, only: str | None) -> list[Run]:
     runs = list(plan.runs())
     if only is None:
         return runs
+    if plan.arms:
+        if not any(only in (arm.variant, arm.name) for arm in plan.arms):
+            raise no_cell("--only", only, plan.arms)
+        return []
     chosen = [run for run in runs if only in (run.cell.variant, run.cell.name)]
     if not chosen:
         raise no_cell("--only", only, plan.cells)
@@ -118,16 +127,24 @@ class _Active:
     """The state that it was told to end in: cancelled or pruned."""
 
 
+@contextmanager
+def agenda_of(plan: Plan, only: str | None, runs: list[Run], say: Say) -> Iterator[Agenda]:
+    """Open the plan's storage, and give what is to be done."""
+    name = study_name(plan.sweep.storage, plan.root, plan.study.name)
+    with opened(plan.sweep.storage, plan.root, say) as storage:
+        if plan.arms:
+            yield SearchAgenda(plan, only, storage, name, say)
+        else:
+            yield MatrixAgenda(plan, runs, Journal(storage, name))
+
+
 class _Driver:
-    def __init__(self, plan: Plan, runs: list[Run], listen: Listener, tick: Tick, say: Say) -> None:
-        self.plan, self.listen, self.tick = plan, listen, tick
-        self.runs = runs
-        study = plan.study.name
+    def __init__(self, plan: Plan, agenda: Agenda, listen: Listener, tick: Tick | None) -> None:
+        self.plan, self.agenda, self.listen = plan, agenda, listen
+        self.tick = tick or (lambda: None)
         self.executor: Executor = build_executor(
-            plan.sweep.executor, plan.sweep.execution, plan.root, study
+            plan.sweep.executor, plan.sweep.execution, plan.root, plan.study.name
         )
-        journal = Journal(plan.root / "optuna.journal", study, say)
-        self.agenda: Agenda = MatrixAgenda(plan, runs, journal)
         self.ready: list[Run] = []
         self.ended: list[Run] = []
         """Runs that ended badly; a user may ask for them again meanwhile."""
@@ -159,6 +176,8 @@ class _Driver:
             self.ended.remove(run)
             self.agenda.reopen(run)
             self.ready.append(run)
+        if not self.busy:  # what ended may have brought up more to do
+            self.ready += self.agenda.more(self.executor.capacity)
         self.tick()
 
     def fill(self) -> None:

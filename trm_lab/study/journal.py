@@ -6,11 +6,11 @@ names its run in its attributes.
 """
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import optuna
-from optuna.storages import JournalStorage
+from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
@@ -23,14 +23,9 @@ RUN = "run"
 
 
 class Journal:
-    """The Optuna study of one study folder."""
+    """The Optuna study of a matrix's runs."""
 
-    def __init__(self, path: Path, name: str, say: Callable[[str], None]) -> None:
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        for remark in repair(path):
-            say(remark)
-        # Absolute: with a relative path Optuna's lock dangles (optuna 5.0).
-        storage = JournalStorage(JournalFileBackend(str(path.resolve())))
+    def __init__(self, storage: BaseStorage, name: str) -> None:
         self.study = optuna.create_study(
             storage=storage,
             study_name=name,

@@ -34,6 +34,7 @@ from trm_lab.study.combinations import (
     refuse_size,
 )
 from trm_lab.study.names import apart, name_problems
+from trm_lab.study.space import held_problems, parameter_problems, policy, value_problems
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,8 @@ class Cell:
     """The variant as the study file names it."""
     levels: Combination = field(default=(), hash=False)
     """The values of the factors that the cell sets."""
+    written: Callable[[], Source] | None = field(default=None, compare=False, repr=False)
+    """Of an arm of a search: its settings before defaults, each with its place."""
 
     @property
     def factors(self) -> tuple[tuple[str, str], ...]:
@@ -81,7 +84,8 @@ class Matrix:
         for cell in self.cells:
             for remark in remarks(cell.recipe):
                 found.setdefault(remark, []).append(cell.variant)
-        return [f"{_listing(names)}: {remark}" for remark, names in found.items()]
+        lines = [f"{_listing(names)}: {remark}" for remark, names in found.items()]
+        return [*policy(self.study, varied(self.study)), *lines]
 
 
 def expand_study(
@@ -98,12 +102,16 @@ def expand_study(
     study = validate(Study, source)
     refuse_size(study, source, most)
     _raise(name_problems(study, source) + _overlaps(study, source) + _told(study, source, changes))
+    _raise(parameter_problems(study, source, changes))
     left = cells_left(study, source)
     cells, problems = _cells(study, source, left, changes)
     before = _cells(study, source, left, ())[1] if problems and changes else problems
     _raise([blamed(line, before, changes) for line in problems])
     _raise(apart(study, source, ((cell.arm, cell.factors) for cell in cells)))
     _refuse_twins(cells, study, source, changes)
+    _raise(held_problems(study, source, varied(study), cells[0].recipe.as_dict()))
+    arms = [cell.written() for cell in cells if cell.written]
+    _raise(value_problems(study, source, arms, lambda settings: checked(study, settings)[1]))
     return Matrix(study, cells, source.text)
 
 
@@ -142,8 +150,9 @@ def _cells(
             continue  # the value that the variant has: that cell is there
         problems += _metric_problem(study, recipe, placed)
         label = ", ".join([variant.name, *(f"{key}={plain(value)}" for key, value in values)])
-        name = _slug(label, recipe)
-        cells.append(Cell(name, label, variant.series, recipe, variant.name, combination))
+        name, arm = slug(label, recipe), variant.name
+        written = placed if study.search else None
+        cells.append(Cell(name, label, variant.series, recipe, arm, combination, written))
     return tuple(cells), once_per_module(problems)
 
 
@@ -159,6 +168,20 @@ def _recipe(data: Any, placed: Callable[[], Source]) -> Recipe:
         return Recipe.model_validate(data)
     except ValidationError:
         return validate(Recipe, placed())
+
+
+def checked(study: Study, placed: Source) -> tuple[Recipe | None, list[str]]:
+    """Validate one cell's settings: the recipe if they are one, and a line for every error."""
+    try:
+        recipe = validate(Recipe, placed)
+    except ConfigError as error:
+        return None, str(error).split("\n")
+    return recipe, _metric_problem(study, recipe, lambda: placed)
+
+
+def varied(study: Study) -> list[str]:
+    """Name the settings that variants and factors set."""
+    return list(dict.fromkeys([key for v in study.variants for key in v.set] + [*study.factors]))
 
 
 def takes(pick: Pick, cell: Cell) -> bool:
@@ -283,7 +306,8 @@ def _metric_problem(study: Study, recipe: Recipe, placed: Callable[[], Source]) 
     ]
 
 
-def _slug(label: str, recipe: Recipe) -> str:
+def slug(label: str, recipe: Recipe) -> str:
+    """Name a cell's folder: readable, and 8 hex digits of the recipe's id."""
     words = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
     return f"{words[:60].strip('-')}-{recipe.id[:8]}"
 

@@ -13,6 +13,7 @@ from trm_lab.paths import RESULTS, expect
 from trm_lab.runs import RunFolder, State
 from trm_lab.study import slurm
 from trm_lab.study.attempts import newest_jobs
+from trm_lab.study.trials import trial_files
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class Row:
     job: str = ""
     reason: str = ""
     """Why the job waits, in the queue's words."""
+    role: str = ""
+    """search for a run that a search chose: no cell of the study."""
 
     @property
     def key(self) -> str:
@@ -66,9 +69,19 @@ def overview(root: Path) -> list[Row]:
             found.append(
                 Row(cell["variant"], cell["cell"], seed, folder, state, told, updates, in_sweep)
             )
+    found += [_trial(root, path, said) for path, said in trial_files(root)]
     asked = {row.key: jobs[row.key] for row in found if row.key in jobs and _open(row.state)}
     said, silence = _said(asked)
     return [_with_job(row, asked.get(row.key, ""), said, silence) for row in found]
+
+
+def _trial(root: Path, path: Path, said: dict[str, Any]) -> Row:
+    """Give the row of a search's run."""
+    folder = RunFolder(path)
+    told = folder.status() or {}
+    cell = path.parent.relative_to(root).as_posix()
+    variant, seed, of = str(said.get("variant")), int(said["seed"]), int(said["updates"])
+    return Row(variant, cell, seed, folder, _recorded(told), told, of, True, role="search")
 
 
 def _with_job(row: Row, job: str, said: dict[str, str], silence: str) -> Row:

@@ -52,6 +52,10 @@ class Plan:
     sweep_text: str
     settings: tuple[str, ...] = ()
     """`--set` arguments laid over every cell."""
+    arms: tuple[Cell, ...] = ()
+    """What a search tunes; its cells are then the winners, none before they are known."""
+    found: tuple[dict[str, Any], ...] = ()
+    """What is known of the arms, as plain data."""
 
     @property
     def study(self) -> Study:
@@ -60,16 +64,32 @@ class Plan:
 
     @property
     def cells(self) -> tuple[Cell, ...]:
-        """The study's cells, those that the sweep takes."""
-        picks = self.sweep.cells
+        """The study's cells, those that the sweep takes; of a search the winners that are known."""
+        return self.matrix.cells if self.arms else self.taken
+
+    @property
+    def taken(self) -> tuple[Cell, ...]:
+        """What the sweep takes of the cells that the study file writes."""
+        cells, picks = self.asked.cells, self.sweep.cells
         if picks is None:
-            return self.matrix.cells
-        return tuple(cell for cell in self.matrix.cells if any(takes(p, cell) for p in picks))
+            return cells
+        return tuple(cell for cell in cells if any(takes(pick, cell) for pick in picks))
+
+    @property
+    def asked(self) -> Matrix:
+        """The cells that the study file writes: of a search its arms."""
+        return replace(self.matrix, cells=self.arms or self.matrix.cells)
 
     @property
     def seeds(self) -> tuple[int, ...]:
         """The study's seeds, as many as the sweep takes."""
-        return self.matrix.study.seeds[: self.sweep.seeds]
+        return self.all_seeds[: self.sweep.seeds]
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        """The study's seeds; of a search those that confirm."""
+        study = self.matrix.study
+        return study.seeds if study.search is None else study.search.confirm.seeds
 
     def runs(self) -> Iterator[Run]:
         """List the runs, cell by cell."""
@@ -85,8 +105,8 @@ class Plan:
         return {run.key: run.folder.state() for run in self.runs()}
 
     def accounts(self) -> dict[str, Account]:
-        """Give the cost of every cell, by its name."""
-        return {cell.name: account(cell.recipe) for cell in self.matrix.cells}
+        """Give the cost of every cell and arm, by its name."""
+        return {cell.name: account(cell.recipe) for cell in (*self.arms, *self.matrix.cells)}
 
     def as_dict(self) -> dict[str, Any]:
         """Give the plan as plain data: plan.json."""
@@ -99,7 +119,7 @@ class Plan:
             "sweep": self.sweep.name,
             "metric": study.metric.model_dump(mode="json"),
             # All of them: a sweep's slice says what runs now, not what the study consists of.
-            "seeds": list(study.seeds),
+            "seeds": list(self.all_seeds),
             "sweep_seeds": list(self.seeds),
             "sweep_cells": [cell.name for cell in self.cells],
             "cells": [
@@ -118,10 +138,17 @@ class Plan:
             ],
             "fits": [self._fit(fit) for fit in study.fits],
             "contrasts": [contrast.model_dump(mode="json") for contrast in study.contrasts],
+            **self._search(),
             "study_yaml": self.matrix.text,
             "sweep_yaml": self.sweep_text,
             "settings": list(self.settings),
         }
+
+    def _search(self) -> dict[str, Any]:
+        if (search := self.study.search) is None:
+            return {}
+        objectives = list(search.objectives or (self.study.metric.name,))
+        return {"search": list(self.found), "objectives": objectives}
 
     def _fit(self, fit: FitSpec) -> dict[str, Any]:
         """Name the cells of a fit's variants, which factors may have multiplied."""
@@ -141,8 +168,9 @@ class Plan:
         Cells are compared within each combination of the factors.  Cells that are the same
         computation under two ids come after them.
         """
-        recipes = {(cell.arm, cell.factors): cell.recipe for cell in self.matrix.cells}
-        combinations = dict.fromkeys(cell.factors for cell in self.matrix.cells)
+        asked = self.asked
+        recipes = {(cell.arm, cell.factors): cell.recipe for cell in asked.cells}
+        combinations = dict.fromkeys(cell.factors for cell in asked.cells)
         lines = []
         for contrast in self.matrix.study.contrasts:
             for other, factors in product(contrast.against, combinations):
@@ -153,7 +181,7 @@ class Plan:
                         f"{other} against {contrast.baseline}: {len(changed)} settings change at "
                         f"once: {', '.join(changed)}"
                     )
-        return list(dict.fromkeys(lines)) + self.matrix.twins()
+        return list(dict.fromkeys(lines)) + asked.twins()
 
 
 @dataclass(frozen=True)
@@ -211,6 +239,11 @@ def make_plan(
     cells = tuple(replace(cell, name=_folder(there, cell)) for cell in matrix.cells)
     matrix = replace(matrix, cells=cells)
     refuse_slice(chosen.cells or (), matrix, origin)
+    if matrix.study.search is not None:
+        trials = matrix.study.search.trials
+        found = tuple({"variant": c.variant, "trials": trials, "winners": []} for c in cells)
+        empty = replace(matrix, cells=())
+        return Plan(empty, chosen, root, text, settings, arms=cells, found=found)
     return Plan(matrix, chosen, root, text, settings)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from trm_lab.accounting import account
 from trm_lab.config.study import Study
 from trm_lab.study.plan import Run
 
@@ -12,11 +13,38 @@ from trm_lab.study.plan import Run
 def evaluations(
     run: Run, study: Study, records: Iterable[dict[str, Any]]
 ) -> Iterator[tuple[int, float]]:
-    """Give update and metric on the validation puzzles of every evaluation among records."""
+    """Give update and metric on the validation puzzles of every evaluation among records.
+
+    One whose metric is no number, which is written as null, is left out.
+    """
     name, wanted = _metric(run, study)
     for record in records:
         if record.get("kind") == "evaluation":
-            yield record["update"], record[name][record["steps"].index(wanted)]
+            value = record[name][record["steps"].index(wanted)]
+            if value is not None:
+                yield record["update"], value
+
+
+def objectives(run: Run, study: Study) -> list[float]:
+    """Give what a search judges a completed run by: the last validation, and what it costs.
+
+    Test puzzles have no part in a search: they are for its winners.
+    """
+    assert study.search is not None
+    _, wanted = _metric(run, study)
+    seen = [record for record in run.folder.records() if record.get("kind") == "evaluation"]
+    cost = account(run.recipe)
+    found = []
+    for name in study.search.objectives or (study.metric.name,):
+        match name:
+            case "flops":
+                found.append(float(cost.flops_per_update * run.recipe.train.updates))
+            case "params":
+                found.append(float(cost.params))
+            case _:
+                last = seen[-1][name][seen[-1]["steps"].index(wanted)] if seen else None
+                found.append(float("nan") if last is None else float(last))
+    return found
 
 
 def final_value(run: Run, study: Study) -> float:

@@ -1,0 +1,161 @@
+"""What a study's search may say."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import in_a_process
+from tests.study.search_study import ONE_SEED, SEARCH, searching
+from tests.study.tiny import write_files
+from trm_lab.config.changes import Change
+from trm_lab.config.search import Parameter
+from trm_lab.errors import ConfigError
+from trm_lab.study.sampling import sampler
+
+LR = "train.optimizer.lr: {low: 1e-4, high: 1e-1, log: true}"
+FFN = "model.ffn: {choices: [swiglu, norm_gate_swiglu]}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("optimizer.lr", "optimizer.lrr", "24:5: train.optimizer.lrr: unknown setting; "
+         "did you mean lr?"),
+        ("train.optimizer", "trian.optimizer", "24:5: trian: unknown setting; did you mean train?"),
+        ("low: 1e-4", "low: 1", "24:5: search.parameters.train.optimizer.lr: low 1 must be less "
+         "than high 0.1"),
+        ("low: 1e-4", "low: 0.0", "24:5: search.parameters.train.optimizer.lr: log needs low above "
+         "0, and no step"),
+        ("log: true", "step: 0.03", "24:5: search.parameters.train.optimizer.lr: step 0.03: high "
+         "0.1 is not low 0.0001 and whole steps"),
+        ("low: 1e-4, ", "", "24:5: search.parameters.train.optimizer.lr: needs low and high, or "
+         "choices"),
+        (", log: true", ", choices: [1, 2]", "24:5: search.parameters.train.optimizer.lr: choices "
+         "and a range: give one of them"),
+        ("[swiglu, ", "[swiglo, ", "25:5: model.ffn: no such kind 'swiglo'; did you mean swiglu?"),
+        ("[swiglu, ", "[norm_gate_swiglu, ", "25:5: search.parameters.model.ffn: choices: given "
+         'twice: "norm_gate_swiglu"'),
+        (FFN, "model.n: {low: 1, high: 4}", "25:5: model.n is searched, and variant 'deep' sets it "
+         "too"),
+        (FFN, "model.T: {low: 0, high: 4}", "25:5: model.T: input should be greater than or equal "
+         "to 1, not 0"),
+        (FFN, "model.T: {low: 1, high: 4.5}", "25:5: model.T: input should be a valid integer, not "
+         "4.5"),
+        (FFN, "model.width: {low: 16, high: 33, step: 17}", "25:5: model.width: input should be a "
+         "multiple of 2, not 33"),
+        (FFN, "task.clues: {low: 6, high: 8}", "25:5: task.clues: says what is measured, and values"
+         " under different ones do not compare; make it a factor"),
+        (FFN, "supervision.N_sup: {low: 2, high: 3}", None),
+        ("trials: 6", "trials: 0", "26:3: search.trials: input should be greater than or equal to "
+         "1, not 0"),
+        ("trials: 6", "trials: 6\n  sampler: tpee", "27:3: search.sampler: 'tpee' is not one of "
+         "tpe, gp, nsga2, qmc, random; did you mean tpe?"),
+        ("trials: 6", "trials: 6\n  sampler: nsga2", "27:3: search: sampler nsga2: needs "
+         "objectives, such as [puzzle_accuracy, flops]"),
+        ("trials: 6", "trials: 6\n  warmup: 3", "27:3: search: warmup: there is no pruner to warm "
+         "up"),
+        ("[10, 11]", "[0, 11]", "27:13: search.confirm.seeds: [0, 11] must be different ones that "
+         "the search did not see, and it sees 0"),
+    ],
+)  # fmt: skip
+def test_a_wrong_search_is_refused_at_its_place(
+    old: str, new: str, said: str | None, tmp_path: Path
+):
+    if said is None:  # metric.steps is given, so any N_sup goes
+        assert searching(tmp_path, (old, new)).arms
+        return
+    with pytest.raises(ConfigError) as caught:
+        searching(tmp_path, (old, new))
+    assert str(caught.value) == f"tiny.yaml:{said}"
+
+
+def test_a_setting_that_is_searched_cannot_be_set_for_all(tmp_path: Path):
+    plan = searching(tmp_path)
+    from trm_lab.config.source import parse_yaml
+    from trm_lab.study.matrix import expand_study
+
+    change = Change(("train", "optimizer", "lr"), 0.1, "--set train.optimizer.lr=0.1")
+    with pytest.raises(ConfigError) as caught:
+        expand_study(parse_yaml(plan.matrix.text, "tiny.yaml"), (change,))
+    assert str(caught.value) == (
+        "tiny.yaml:24:5: train.optimizer.lr is searched, and --set train.optimizer.lr=0.1 sets it "
+        "too"
+    )
+
+
+def test_a_search_has_one_seed(tmp_path: Path):
+    from tests.study.tiny import planned
+
+    with pytest.raises(ConfigError) as caught:
+        planned(tmp_path, ("contrasts:", SEARCH))
+    assert "a search trains all trials with one seed" in str(caught.value)
+    assert str(caught.value).startswith("tiny.yaml:20:1: seeds")
+
+
+def test_what_is_held_is_said_and_must_not_vary(tmp_path: Path):
+    held = ("contrasts:", "held: [train.optimizer.lr]\ncontrasts:")
+    plan = searching(tmp_path, (LR + "\n    ", ""), study=(held,))
+    assert plan.asked.remarks() == [
+        "train.optimizer.lr is held over model.n",
+        "model.ffn: tuned in every arm on 6 trials",
+    ]
+    for name, said in (
+        ("train.batc", "train.batc: no such setting in these recipes"),
+        ("model.n", "model.n differs between cells: model.n"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            searching(tmp_path, study=(("contrasts:", f"held: [{name}]\ncontrasts:"),))
+        assert str(caught.value) == f"tiny.yaml:28:8: held: {said}"
+    with pytest.raises(ConfigError) as caught:
+        searching(tmp_path, study=(held,))
+    assert str(caught.value) == (
+        "tiny.yaml:24:5: train.optimizer.lr is searched, and held sets it too"
+    )
+
+
+def test_choices_are_stored_by_names_that_tell_them_apart():
+    def named(*choices: object) -> dict[object, object]:
+        return dict(Parameter(choices=choices).named)
+
+    assert named("a", 2, None, 0.5) == {"a": "a", 2: 2, None: None, 0.5: 0.5}
+    assert named({"kind": "a"}, "b") == {"a": {"kind": "a"}, "b": "b"}
+    heads = [{"kind": "attention", "heads": h} for h in (1, 2)]
+    assert list(named(*heads)) == [
+        '{"heads": 1, "kind": "attention"}', '{"heads": 2, "kind": "attention"}',
+    ]  # fmt: skip
+    assert list(named({"kind": "a"}, "a")) == ['{"kind": "a"}', '"a"']
+    assert list(named(1, True)) == ["1", "true"]
+
+
+def test_a_plan_says_the_budget_and_runs_nothing(tmp_path: Path):
+    files = write_files(tmp_path / "files", ("contrasts:", SEARCH), ONE_SEED)
+    done = in_a_process("plan", *files, "--runs", tmp_path / "runs")
+    assert done.code == 0
+    assert "at most 6 trials in each of 2 arms, then the best 1 of each x 2 seeds" in done.out
+    assert "remark: train.optimizer.lr, model.ffn: tuned in every arm on 6 trials" in done.out
+    assert not (tmp_path / "runs").exists()
+    assert in_a_process("validate", files[0]).code == 0
+
+
+def test_a_sweep_can_take_some_arms(tmp_path: Path):
+    from tests.study.tiny import HERE
+
+    some = HERE.model_copy(update={"cells": ({"cell": "deep"},)})
+    plan = searching(tmp_path, sweep=some)
+    assert [cell.variant for cell in plan.taken] == ["deep"]
+    assert [cell.variant for cell in plan.arms] == ["shallow", "deep"]
+
+
+def test_suggestions_have_seeds_of_their_own_and_qmc_one_for_its_sequence(tmp_path: Path):
+    search = searching(tmp_path, ("trials: 6", "trials: 6\n  sampler: qmc\n  seed: 3")).study.search
+    assert search is not None
+    assert sampler(search, 0, 1)._seed == sampler(search, 5, 1)._seed == 3  # type: ignore[attr-defined]
+
+
+def test_the_study_is_planned_without_files(tmp_path: Path):
+    plan = searching(tmp_path)
+    assert list(plan.runs()) == []
+    assert plan.as_dict()["seeds"] == [10, 11]
+    assert plan.as_dict()["search"] == [
+        {"variant": name, "trials": 6, "winners": []} for name in ("shallow", "deep")
+    ]

@@ -1,0 +1,136 @@
+"""The space of a search: what is laid over an arm's settings, and what is refused beforehand.
+
+Torch-free and Optuna-free: a plan is made of it.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice, product
+from typing import Any
+
+from trm_lab.config.changes import Change, nest, new_ancestors
+from trm_lab.config.search import Choice, Parameter, Search
+from trm_lab.config.source import Source, merge
+from trm_lab.config.study import Study
+
+NOT_SEARCHED = ("task", "seed", "eval")
+"""Settings that say what is measured: values under different ones do not compare."""
+MOST_COMBINATIONS = 256
+"""Combinations of the other parameters that are tried to find one that a value goes with."""
+
+Problems = Callable[[Source], Sequence[str]]
+"""Gives a line for every error of a recipe's settings."""
+
+
+def overlay(written: Source, values: Mapping[str, Any], study: Source | None = None) -> Source:
+    """Lay values by dotted name over an arm's settings, each placed at its line of the study."""
+    data, places = written.data, dict(written.places)
+    for name, value in values.items():
+        path = tuple(name.split("."))
+        data = merge(data, nest(path, value))
+        at = study.places.get(("search", "parameters", name)) if study else None
+        places |= new_ancestors(path, places, at)
+        if at:
+            places = {p: there for p, there in places.items() if p[: len(path)] != path}
+            places[path] = at
+    return replace(written, data=data, places=places)
+
+
+def settings(search: Search, suggested: Mapping[str, Choice]) -> dict[str, Any]:
+    """Turn what a sampler suggests into recipe settings: a choice's name into the choice."""
+    found: dict[str, Any] = {}
+    for name, parameter in search.parameters.items():
+        value = suggested[name]
+        found[name] = parameter.named[value] if parameter.choices is not None else value
+    return found
+
+
+def label(name: str, suggested: Mapping[str, Choice]) -> str:
+    """Name a trial's cell: the arm with the values, short."""
+    values = (f"{k.split('.')[-1]}={_short(v)}" for k, v in suggested.items())
+    return ", ".join([name, *values])
+
+
+def _short(value: Choice) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def parameter_problems(study: Study, source: Source, changes: Collection[Change]) -> list[str]:
+    """Name the parameters that something else sets too, or that say what is measured."""
+    problems = []
+    for name in study.search.parameters if study.search else ():
+        place = source.place(("search", "parameters", name))
+        if name.split(".")[0] in NOT_SEARCHED:
+            problems.append(
+                f"{place}: {name}: says what is measured, and values under different ones do not "
+                "compare; make it a factor"
+            )
+        writers = [f"variant {v.name!r}" for v in study.variants if _any_meets(v.set, name)]
+        writers += [f"factor {key}" for key in study.factors if _meets(key, name)]
+        writers += ["held"] * _any_meets(study.held, name)
+        writers += [c.place for c in changes if c.overrides(tuple(name.split(".")))]
+        problems += [f"{place}: {name} is searched, and {one} sets it too" for one in writers]
+    return problems
+
+
+def value_problems(
+    study: Study, source: Source, arms: Sequence[Source], problems: Problems
+) -> list[str]:
+    """Give the errors of parameters' ends and choices that are of no use in an arm.
+
+    A value that does not go with an arm as it is may go with other values that are searched.
+    """
+    if study.search is None:
+        return []
+    parameters = study.search.parameters
+    found: list[str] = []
+    for arm, (name, parameter) in product(arms, parameters.items()):
+        others = {k: p for k, p in parameters.items() if k != name}
+        for value in parameter.extremes():
+            alone = problems(overlay(arm, {name: value}, source))
+            if alone and not _goes(arm, {name: value}, others, problems):
+                found += alone
+    return list(dict.fromkeys(found))
+
+
+def _goes(
+    arm: Source, values: dict[str, Any], others: Mapping[str, Parameter], problems: Problems
+) -> bool:
+    combinations = product(*(p.extremes() for p in others.values()))
+    return any(
+        not problems(overlay(arm, values | dict(zip(others, chosen, strict=True))))
+        for chosen in islice(combinations, MOST_COMBINATIONS)
+    )
+
+
+def policy(study: Study, varied: Sequence[str]) -> list[str]:
+    """Say which settings are held over what varies, and which are tuned in every arm."""
+    over = f" over {', '.join(varied)}" if varied else ""
+    lines = [f"{name} is held{over}" for name in study.held]
+    if study.search is not None:
+        tuned = ", ".join(study.search.parameters)
+        lines.append(f"{tuned}: tuned in every arm on {study.search.trials} trials")
+    return lines
+
+
+def held_problems(study: Study, source: Source, varied: Collection[str], known: Any) -> list[str]:
+    """Name the settings that are stated as held and do not exist, or vary."""
+    problems = []
+    for index, name in enumerate(study.held):
+        place, here = source.place(("held", index)), known
+        for part in name.split("."):
+            here = here.get(part, ...) if isinstance(here, dict) else ...
+        if here is ...:
+            problems.append(f"{place}: held: {name}: no such setting in these recipes")
+        elif guilty := [key for key in varied if _meets(key, name)]:
+            problems.append(f"{place}: held: {name} differs between cells: {guilty[0]}")
+    return problems
+
+
+def _meets(one: str, other: str) -> bool:
+    """Say whether two dotted names are the same or one is part of the other."""
+    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+
+
+def _any_meets(names: Collection[str], name: str) -> bool:
+    return any(_meets(key, name) for key in names)
