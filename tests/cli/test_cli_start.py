@@ -17,7 +17,7 @@ HEAVY = ("torch", "optuna", "xarray", "submitit", "matplotlib", "pandas", "scipy
 VERBS = {
     "demo", "validate", "plan", "run", "status", "collect", "fit", "report", "presets", "train",
     "diagnose", "eval", "explain", "verify", "data", "watch", "logs", "cancel", "retry", "sync",
-    "doctor", "dashboard",
+    "doctor", "dashboard", "importance",
 }  # fmt: skip
 
 

@@ -97,7 +97,9 @@ def test_the_defaults_of_a_plan_are_one_single_threaded_process_per_core():
     plan = make_plan(study())
     assert plan.root == Path("runs/tiny")
     assert plan.sweep == DEFAULT_SWEEP
-    assert plan.sweep.executor.model_dump() == {"kind": "local", "workers": None}
+    assert plan.sweep.executor.model_dump() == {
+        "kind": "local", "workers": None, "max_attempts": 3, "poll_seconds": 0.5,
+    }  # fmt: skip
     assert plan.sweep.execution.threads == 1
 
 
@@ -170,7 +172,7 @@ def test_an_error_of_a_sweeps_settings_is_named_at_its_place_in_the_sweep(tmp_pa
         ("executor: local\n", "1:1: name: is required"),
         (
             "name: s\nexecutor: slrum\n",
-            "2:1: executor: no such kind 'slrum'; known: in_process, local",
+            "2:1: executor: no such kind 'slrum'; did you mean slurm?",
         ),
         (
             "name: s\nexecutor: {kind: local, worker: 2}\n",
