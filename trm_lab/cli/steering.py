@@ -179,16 +179,16 @@ def dashboard(
         from optuna_dashboard import run_server
     except ImportError:
         raise ConfigError(
-            "dashboard: needs optuna-dashboard; pip install 'trm_lab[dashboard]'"
+            "dashboard: needs optuna-dashboard; pip install 'trm-lab[dashboard]'"
         ) from None
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend
+    from trm_lab.study.storage import JOURNAL, opened, setting_of
 
-    path = root / "optuna.journal"
-    if not path.exists():
-        raise ConfigError(f"{path}: no trials yet; `trm-lab run` makes them")
-    output.say(f"{root}: http://{host}:{port} (Ctrl-C ends)")
-    run_server(JournalStorage(JournalFileBackend(str(path.resolve()))), host=host, port=port)
+    setting = setting_of(root)
+    if setting is None and not (root / JOURNAL).exists():
+        raise ConfigError(f"{root / JOURNAL}: no trials yet; `trm-lab run` makes them")
+    with opened(setting, root) as storage:
+        output.say(f"{root}: http://{host}:{port} (Ctrl-C ends)")
+        run_server(storage, host=host, port=port)
 
 
 def _rows(root: Path, only: str | None, seed: int | None) -> "list[Row]":

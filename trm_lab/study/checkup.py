@@ -14,6 +14,7 @@ from typing import Literal
 
 from filelock import FileLock, Timeout
 
+from trm_lab.errors import ConfigError
 from trm_lab.runs import RunFolder, State
 from trm_lab.study import slurm
 from trm_lab.study.attempts import batches
@@ -103,15 +104,11 @@ def _locks(path: Path) -> Finding:
 def study(root: Path) -> Iterator[Finding]:
     """Look at a study's folder: driver, journal, run folders, jobs."""
     from trm_lab.study.driver import driven, holder
-    from trm_lab.study.journal import damage
 
     at_work = driven(root)
     who = holder(root) if (root / ".driver.json").exists() else "none so far"
     yield Finding("driver", "ok", f"{who}, at work" if at_work else f"none at work (last: {who})")
-    journal = root / "optuna.journal"
-    bad = damage(journal)
-    mended = "; `--repair` drops them" if bad else ""
-    yield Finding("journal", "bad" if bad else "ok", ("; ".join(bad) or "whole") + mended)
+    yield _storage(root)
     runs = [RunFolder(path) for path in sorted(root.glob("*/seed-*"))]
     spoilt = [run for run in runs if run.status_file.exists() and run.status() is None]
     for run in spoilt:
@@ -125,6 +122,23 @@ def study(root: Path) -> Iterator[Finding]:
                                         "`trm-lab run` goes on from its checkpoint")  # fmt: skip
     yield Finding("runs", "ok", f"{len(runs)} folders, {len(spoilt)} unreadable, {len(stale)} "
                                 "without a worker")  # fmt: skip
+
+
+def _storage(root: Path) -> Finding:
+    """Look at the journal file, or whether the database answers."""
+    from trm_lab.study.journal import damage
+    from trm_lab.study.storage import JOURNAL, opened, setting_of
+
+    setting = setting_of(root)
+    if setting is None:
+        bad = damage(root / JOURNAL)
+        mended = "; `--repair` drops them" if bad else ""
+        return Finding("journal", "bad" if bad else "ok", ("; ".join(bad) or "whole") + mended)
+    try:
+        with opened(setting, root):
+            return Finding("storage", "ok", f"{setting} answers")
+    except ConfigError as error:
+        return Finding("storage", "bad", str(error))
 
 
 def _queued(root: Path) -> Iterator[str]:

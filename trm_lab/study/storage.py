@@ -20,6 +20,7 @@ from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBSt
 from optuna.storages.journal import JournalFileBackend
 
 from trm_lab.config.execution import VARIABLE
+from trm_lab.config.source import read_yaml
 from trm_lab.errors import ConfigError
 from trm_lab.study.journal import repair
 
@@ -62,6 +63,13 @@ def opened(
         storage.remove_session()
         if isinstance(storage, RDBStorage):
             storage.engine.dispose()
+
+
+def setting_of(root: Path) -> str | None:
+    """Give the storage that the last sweep on a study's folder named."""
+    path = root / "sweep.yaml"
+    data = read_yaml(path).data if path.exists() else None
+    return data.get("storage") if isinstance(data, dict) else None
 
 
 def study_name(setting: str | None, root: Path, name: str) -> str:

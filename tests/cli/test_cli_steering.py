@@ -1,0 +1,126 @@
+"""The verbs that follow, steer and mend a study on this machine."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.cli.conftest import TrmLab
+from tests.study.tiny import DEEP, HERE, SHALLOW, written
+from trm_lab.runs import RunFolder, State
+from trm_lab.study.attempts import attempted, in_vain
+
+
+@pytest.fixture
+def driven(tmp_path: Path, undisturbed_runs: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder with the tiny study, driven to its end, and a sweep."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.yaml").write_text(written())
+    (tmp_path / "here.yaml").write_text(yaml.safe_dump(HERE.model_dump(mode="json")))
+    shutil.copytree(undisturbed_runs, tmp_path / "runs")
+    return tmp_path
+
+
+@pytest.fixture
+def root(driven: Path) -> Path:
+    """The study's folder."""
+    return driven / "runs" / "tiny"
+
+
+def findings(told: str) -> dict[str, tuple[str, str]]:
+    return {f["what"]: (f["verdict"], f["detail"]) for f in json.loads(told)}
+
+
+def test_watch_ends_where_nothing_is_left(driven: Path, root: Path, trm_lab: TrmLab):
+    done = trm_lab("watch", str(root))
+    assert (done.code, done.out, done.err) == (0, f"{root}: 4 completed\n", "")
+    RunFolder(root / DEEP / "seed-1").mark(State.FAILED, "out of memory")
+    assert trm_lab("watch", str(root)).code == 1
+
+
+def test_logs_are_those_of_runs_that_ended_badly_unless_one_is_named(
+    driven: Path, root: Path, trm_lab: TrmLab
+):
+    assert "no run ended badly" in trm_lab("logs", str(root)).out
+    for cell in (DEEP, SHALLOW):
+        (root / cell / "seed-1" / "worker.log").write_text("\n".join(map(str, range(50))))
+    RunFolder(root / DEEP / "seed-1").mark(State.FAILED, "out of memory")
+    told = trm_lab("logs", str(root), "-n", "2").out.splitlines()
+    assert told[0] == "==> deep, seed 1: failed <=="
+    assert told[1:] == [f"{root / DEEP / 'seed-1' / 'worker.log'}:", "48", "49"]
+    named = trm_lab("logs", str(root), "--only", "shallow", "--seed", "1", "-n", "1").out
+    assert named.splitlines()[0] == "==> shallow, seed 1: completed <=="
+    assert named.splitlines()[-1] == "49"
+
+
+def test_cancel_without_a_driver_marks_what_nobody_works_on(
+    driven: Path, root: Path, trm_lab: TrmLab
+):
+    idle, busy = RunFolder(root / DEEP / "seed-1"), RunFolder(root / SHALLOW / "seed-1")
+    for run in (idle, busy):
+        run.mark(State.RUNNING, "")
+    lock = busy.lock()
+    done = trm_lab("cancel", str(root))
+    assert (done.code, done.out) == (0, f"{root}: 2 runs cancelled; no driver is at work\n")
+    assert (idle.state(), idle.asked_to_cancel()) == (State.CANCELLED, False)
+    assert (busy.state(), busy.asked_to_cancel()) == (State.RUNNING, True)  # its worker hears
+    lock.release()
+
+
+def test_retry_gives_a_failed_run_all_its_attempts(driven: Path, root: Path, trm_lab: TrmLab):
+    run = RunFolder(root / DEEP / "seed-1")
+    for _ in range(3):
+        attempted(run, "local 1", "")
+    run.mark(State.FAILED, "3 attempts came no further")
+    assert in_vain(run) == 3
+    done = trm_lab("retry", str(root))
+    assert done.out == f"{root}: 1 run to go on; `trm-lab run` or `sync` sends them\n"
+    assert (run.state(), in_vain(run)) == (State.WAITING, 0)
+    again = trm_lab("retry", str(root), "--only", "deep", "--seed", "0")
+    assert (again.code, "is completed; nothing to retry" in again.err) == (2, True)
+    missed = trm_lab("retry", str(root), "--only", "depe")
+    assert (missed.code, missed.err) == (
+        2, "error: --only depe: no such cell; did you mean deep?\n",
+    )  # fmt: skip
+
+
+def test_sync_does_one_round_and_leaves_failed_runs_alone(
+    driven: Path, root: Path, trm_lab: TrmLab
+):
+    RunFolder(root / DEEP / "seed-1").mark(State.FAILED, "by itself")
+    done = trm_lab("sync", "tiny.yaml", "--on", "here.yaml")
+    assert done.code == 1
+    assert done.out.splitlines()[-1] == "runs/tiny: 3 completed, 1 failed"
+    trm_lab("retry", str(root))
+    assert trm_lab("sync", "tiny.yaml", "--on", "here.yaml").code == 0
+
+
+def test_doctor_finds_a_torn_journal_and_mends_it(driven: Path, root: Path, trm_lab: TrmLab):
+    found = findings(trm_lab("doctor", str(root), "--json").out)
+    assert found["journal"] == ("ok", "whole")
+    assert found["locks"] == ("ok", "a file that is locked stays locked")
+    assert found["runs"] == ("ok", "4 folders, 0 unreadable, 0 without a worker")
+    journal = root / "optuna.journal"
+    lines = journal.read_bytes().count(b"\n")
+    with journal.open("ab") as file:
+        file.write(b'{"op_code": 5, "wor')
+    (root / DEEP / "seed-1" / "status.json").write_text("{")
+    told = trm_lab("doctor", str(root), "--json")
+    assert told.code == 1
+    found = findings(told.out)
+    assert found["journal"] == (
+        "bad", f"{journal}:{lines + 1}: cut short; `--repair` drops them",
+    )  # fmt: skip
+    assert found["status"][0] == "bad"
+    assert "dropped a last line cut short" in trm_lab("doctor", str(root), "--repair").out
+    assert findings(trm_lab("doctor", str(root), "--json").out)["journal"][0] == "ok"
+    (kept,) = root.glob("optuna.journal.damaged-*")
+    assert kept.read_bytes().endswith(b'{"op_code": 5, "wor')
+
+
+def test_a_dashboard_needs_its_package(driven: Path, root: Path, trm_lab: TrmLab):
+    done = trm_lab("dashboard", str(root))
+    assert done.code == 2
+    assert "pip install 'trm-lab[dashboard]'" in done.err
