@@ -6,15 +6,14 @@ names its run in its attributes.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from trm_lab.atomic import replacing
+from trm_lab.atomic import write_bytes
 from trm_lab.runs import now
 from trm_lab.study.plan import Run
 
@@ -36,6 +35,8 @@ class Journal:
         )
         self.seen: dict[int, set[int]] = {}
         """Updates whose value is recorded, by the trial's number."""
+        self.ids: dict[int, int] = {}
+        """Optuna's private ids, by the trial's number."""
 
     def newest(self) -> dict[str, FrozenTrial]:
         """Give the newest trial of every run, by the run's key."""
@@ -58,12 +59,12 @@ class Journal:
         """Give the numbers of trials that an earlier driver left running, by the run's key."""
         return {key: t.number for key, t in self.newest().items() if t.state is TrialState.RUNNING}
 
-    def ask(self) -> tuple[str, int] | None:
-        """Take the next waiting trial: its run's key and its number; None if none waits."""
-        if not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            return None
-        trial = self.study.ask()
-        return str(trial.user_attrs[RUN]), trial.number
+    def take(self) -> Iterator[tuple[str, int]]:
+        """Take all waiting trials: give the key of each one's run, and its number."""
+        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        for _ in waiting:  # counted once: to look before each is quadratic
+            trial = self.study.ask()
+            yield str(trial.user_attrs[RUN]), trial.number
 
     def report(self, number: int, update: int, value: float) -> None:
         """Record an intermediate value once."""
@@ -84,7 +85,9 @@ class Journal:
 
     def _trial(self, number: int) -> optuna.Trial:
         """Take up a trial again by its number; the private id is needed nowhere else."""
-        return optuna.Trial(self.study, self.trials()[number]._trial_id)
+        if number not in self.ids:
+            self.ids = {trial.number: trial._trial_id for trial in self.trials()}
+        return optuna.Trial(self.study, self.ids[number])
 
     def adopt(self, run: Run, value: float | None, seen: dict[int, float], reason: str) -> None:
         """Add a closed trial for a finished run that the journal does not know.
@@ -105,10 +108,12 @@ def repair(path: Path) -> list[str]:
     """Mend what a killed driver or a full disk left; say what was done.
 
     Optuna waits half a minute for a dead driver's lock, and neither goes on after a torn line nor
-    says which line it is.  Bad lines are dropped and the file before is kept; a journal that cannot
-    be replayed even so is put aside, and the driver writes a new one from the run folders.
+    says which line it is.  A last line cut short is dropped.  Where a line in the middle is bad the
+    driver writes a new journal from the run folders: trials are numbered by their lines, so without
+    one of them the values of others would go to wrong runs unnoticed.  The file before is kept.
     """
-    path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
+    for left in path.parent.glob(f"{path.name}.lock*"):
+        left.unlink(missing_ok=True)  # the lock, and one whose release was cut short
     raw = path.read_bytes() if path.exists() else b""
     if not raw:
         return []
@@ -116,20 +121,17 @@ def repair(path: Path) -> list[str]:
     torn = lines.pop() != b""  # a whole file ends with a line's end
     good = [line for line in lines if _whole(line)]
     bad = len(lines) - len(good)
-    remarks: list[str] = []
-    if torn or bad:
-        kept = path.with_name(f"{path.name}.damaged-{now().replace(':', '')}")
-        kept.write_bytes(raw)
-        with replacing(path) as temporary:
-            temporary.write_bytes(b"".join(line + b"\n" for line in good))
-        what = " and ".join(
-            ["a last line cut short"] * torn + [f"{bad} unreadable lines"] * bool(bad)
-        )
-        remarks = [f"{path}: dropped {what}; the file as it was is {kept.name}"]
-    if bad and not _replays(path):
+    if not (torn or bad):
+        return []
+    kept = path.with_name(f"{path.name}.damaged-{now().replace(':', '')}")
+    write_bytes(kept, raw)
+    if bad:
         path.unlink()
-        remarks.append(f"{path}: could not be replayed and is written anew from the run folders")
-    return remarks
+        what = f"{bad} unreadable line{'s' * (bad > 1)}; written anew from the run folders"
+    else:
+        write_bytes(path, b"".join(line + b"\n" for line in good))
+        what = "dropped a last line cut short"
+    return [f"{path}: {what}; the file as it was is {kept.name}"]
 
 
 def damage(path: Path) -> list[str]:
@@ -144,16 +146,6 @@ def _whole(line: bytes) -> bool:
     try:
         return isinstance(json.loads(line), dict)
     except ValueError:
-        return False
-
-
-def _replays(path: Path) -> bool:
-    """Say whether Optuna can read the journal; a line lost in the middle may be one it needs."""
-    try:
-        storage = JournalStorage(JournalFileBackend(str(path.resolve())))
-        return all(storage.get_all_trials(study._study_id) is not None
-                   for study in storage.get_all_studies())  # fmt: skip
-    except Exception:  # whatever it trips over, the journal is of no use as it is
         return False
 
 
