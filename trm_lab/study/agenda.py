@@ -39,6 +39,8 @@ class MatrixAgenda:
         self.runs = {run.key: run for run in runs}
         self.numbers: dict[str, int] = {}
         """The open trial of every run."""
+        self.told: dict[str, float] = {}
+        """Values that the journal holds of runs that go on: of one whose folder was damaged."""
 
     def begin(self, again: bool) -> list[Run]:
         """Bring the journal in line with the folders; give what is left."""
@@ -46,10 +48,12 @@ class MatrixAgenda:
         if again:
             for run in left:
                 forgive(run.folder)
-        self.journal.enqueue(left)
+        known = self.journal.newest()
+        complete = {key: t.value for key, t in known.items() if t.value is not None}
+        self.told = {run.key: complete[run.key] for run in left if run.key in complete}
+        self.journal.enqueue(run for run in left if run.key not in self.told)
         self.numbers = self.journal.interrupted()
         self._take()
-        known = self.journal.newest()
         going = {run.key for run in left}
         for key, run in self.runs.items():
             if key in going:
@@ -75,8 +79,7 @@ class MatrixAgenda:
 
     def _take(self) -> None:
         """Take all waiting trials."""
-        while (asked := self.journal.ask()) is not None:
-            key, number = asked
+        for key, number in self.journal.take():
             if key in self.runs:
                 self.numbers[key] = number
             else:
@@ -84,13 +87,20 @@ class MatrixAgenda:
 
     def report(self, run: Run, update: int, value: float) -> bool:
         """Record an evaluation; a cell of a matrix is never pruned."""
-        self.journal.report(self.numbers[run.key], update, value)
+        if run.key not in self.told:
+            self.journal.report(self.numbers[run.key], update, value)
         return False
 
     def close(self, run: Run) -> None:
         """Close the run's trial with its value, or as failed with the state as the reason."""
         state = run.folder.state()
         value = final_value(run, self.plan.study) if state is State.COMPLETED else None
+        if (told := self.told.pop(run.key, None)) is not None:
+            if value == told:
+                return  # one trial tells of it already
+            self.reopen(run)
+            for update, seen in evaluations(run, self.plan.study, run.folder.records()):
+                self.report(run, update, seen)
         self.journal.tell(self.numbers.pop(run.key), value, state.value)
 
     def _adopt(self, run: Run) -> None:
