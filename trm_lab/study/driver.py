@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from trm_lab.atomic import write_text
 from trm_lab.errors import ConfigError
-from trm_lab.runs import State
+from trm_lab.runs import PROBE_SECONDS, State
 from trm_lab.study.agenda import Agenda, MatrixAgenda
 from trm_lab.study.attempts import attempted, in_vain
 from trm_lab.study.executors import Executor, Job, Orphan, build_executor, is_busy
@@ -34,6 +34,8 @@ from trm_lab.tasks.build import build
 CANCEL_SECONDS = 10.0
 """Time that local workers get to write their checkpoints when the driver is interrupted."""
 TAIL_LINES = 20
+NAME_SECONDS = 2.0
+"""How long a driver that holds the lock may take to write its name."""
 
 
 @dataclass(frozen=True)
@@ -157,10 +159,10 @@ class _Driver:
     def begin(self, again: bool) -> None:
         """Find out what is left, and which of it is under way."""
         left = self.agenda.begin(again)
+        keyed = {run.key: run for run in left}
         for key, job in self.executor.adopt(left).items():
-            run = next(run for run in left if run.key == key)
-            self.active[key] = _Active(run, job)
-            self.listen(Event(run, State.RUNNING))
+            self.active[key] = _Active(keyed[key], job)
+            self.listen(Event(keyed[key], State.RUNNING))
         self.ready = [run for run in left if run.key not in self.active]
         for run in self.ready:
             run.folder.asked_to_cancel(clear=True)
@@ -185,9 +187,11 @@ class _Driver:
         self.ready += self.agenda.more(free - len(self.ready))
         if free <= 0 or not self.ready:
             return
-        for key, job in self.executor.submit(self.ready[:free]).items():
-            run = next(run for run in self.ready if run.key == key)
-            self.ready.remove(run)
+        keyed = {run.key: run for run in self.ready[:free]}
+        sent = self.executor.submit(self.ready[:free])
+        self.ready = [run for run in self.ready if run.key not in sent]
+        for key, job in sent.items():
+            run = keyed[key]
             attempted(run.folder, job.id, job.log)
             self.active[key] = _Active(run, job)
             self.listen(Event(run, State.RUNNING))
@@ -283,11 +287,14 @@ class sole_driver:
 
     def __enter__(self) -> None:
         try:
-            self.lock.acquire(timeout=0)
+            self.lock.acquire(timeout=PROBE_SECONDS, poll_interval=0.02)
         except Timeout:
-            raise ConfigError(
-                f"{self.holder.parent}: {holder(self.holder.parent)} is already driving this study"
-            ) from None
+            root = self.holder.parent
+            deadline = time.monotonic() + NAME_SECONDS
+            while not _lives(root) and time.monotonic() < deadline:
+                time.sleep(0.02)
+            raise ConfigError(f"{root}: {holder(root)} is already driving this study") from None
+        clear_up(self.holder.parent)
         write_text(
             self.holder, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n"
         )
@@ -303,6 +310,24 @@ def holder(root: Path) -> str:
         return f"process {who['pid']} on {who['host']}"
     except (OSError, ValueError, KeyError):
         return "another process"
+
+
+def _lives(root: Path) -> bool:
+    """Say whether the named driver may be the one that holds the lock, not one before it."""
+    try:
+        who = json.loads((root / ".driver.json").read_text())
+        if who["host"] == socket.gethostname():
+            os.kill(int(who["pid"]), 0)
+    except (OSError, ValueError, KeyError):
+        return False
+    return True
+
+
+def clear_up(root: Path) -> None:
+    """Remove what a killed driver left half-written, of the files that only drivers write."""
+    names = ("*.yaml", "plan.json", ".driver.json", "optuna.journal*", "jobs/*.json")
+    for left in (path for name in names for path in root.glob(f"{name}.tmp-*")):
+        left.unlink(missing_ok=True)
 
 
 def driven(root: Path) -> bool:
