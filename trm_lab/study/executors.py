@@ -197,6 +197,8 @@ class _LocalJob:
         return ""
 
     def failure(self) -> str:
+        if not self.job.paths.result_pickle.exists():
+            return ""  # killed; submitit would let the driver wait for what does not come
         error = self.job.exception()
         return "" if error is None else str(error).strip().splitlines()[-1]
 
