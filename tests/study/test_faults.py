@@ -29,6 +29,7 @@ from trm_lab.runs import RunFolder, State
 from trm_lab.study.attempts import attempts
 from trm_lab.study.driver import drive, driven
 from trm_lab.study.overview import overview
+from trm_lab.study.values import evaluations, final_value
 from trm_lab.training import train
 
 pytestmark = pytest.mark.slow
@@ -349,16 +350,16 @@ def test_a_full_disk_under_driver_and_workers_ends_the_command_and_loses_nothing
     study.complete(straight(STEPS), found)
 
 
-SHORT = lasting(20, 10, 0)
+SHORT, FOUR = lasting(20, 10, 0), lasting(20, 10, 0, 1)
 
 
 @pytest.fixture
 def half(disturb: Disturb) -> Disturbed:
-    """A study of which one run of two is done."""
-    study = disturb(*SHORT)
-    assert drive(study.plan, only="shallow") == {State.COMPLETED: 1}
+    """A study of which two runs of four are done."""
+    study = disturb(*FOUR)
+    assert drive(study.plan, only="shallow") == {State.COMPLETED: 2}
     study.unharmed()
-    assert len(study.kept) == 1
+    assert len(study.kept) == 2
     return study
 
 
@@ -370,8 +371,15 @@ def filled_up(lines: list[bytes]) -> list[bytes]:
     return [*lines, bytes(700)]  # as some file systems leave a file after a power failure
 
 
-def spoilt(index: int) -> Callable[[list[bytes]], list[bytes]]:
+STUDY_MADE, TRIAL_MADE, VALUE = (b'{"op_code":%d,' % number for number in (0, 4, 7))
+"""How Optuna's lines begin."""
+
+
+def spoilt(begins: bytes) -> Callable[[list[bytes]], list[bytes]]:
+    """Damage the first line of a kind."""
+
     def spoil(lines: list[bytes]) -> list[bytes]:
+        index = next(i for i, line in enumerate(lines) if line.startswith(begins))
         return [*lines[:index], bytes(40) + b'"run": ' + b"\n", *lines[index + 1 :]]
 
     return spoil
@@ -386,11 +394,11 @@ ANEW = "1 unreadable line; written anew from the run folders"
     [
         (torn, CUT),
         (filled_up, CUT),
-        (spoilt(0), ANEW),
-        (spoilt(1), ANEW),
-        (spoilt(2), ANEW),
+        (spoilt(STUDY_MADE), ANEW),
+        (spoilt(TRIAL_MADE), ANEW),
+        (spoilt(VALUE), ANEW),
     ],
-    ids=["half_a_line", "nul_bytes", "line_of_the_study", "line_of_a_trial", "line_in_the_middle"],
+    ids=["half_a_line", "nul_bytes", "line_of_the_study", "line_of_a_trial", "line_of_a_value"],
 )
 def test_a_damaged_journal_is_mended_or_made_anew(
     half: Disturbed, straight, damage: Callable[[list[bytes]], list[bytes]], said: str
@@ -402,12 +410,14 @@ def test_a_damaged_journal_is_mended_or_made_anew(
     (kept,) = half.root.glob("optuna.journal.damaged-*")
     assert kept.read_bytes() == as_it_was
     assert f"{path}: {said}; the file as it was is {kept.name}" in out.splitlines()
-    half.complete(straight(SHORT))
+    half.complete(straight(FOUR))
+    runs = {run.key: run for run in half.plan.runs()}
     for trial in trials(half.root):
-        assert list(trial.intermediate_values) == [10, 20]
-
-
-FOUR = lasting(20, 10, 0, 1)
+        run = runs[trial.user_attrs["run"]]
+        assert trial.value == final_value(run, half.plan.study)
+        seen = dict(evaluations(run, half.plan.study, run.folder.records()))
+        assert trial.intermediate_values == seen
+        assert list(seen) == [10, 20]
 
 
 def test_damaged_status_files_of_finished_and_unfinished_runs(disturb: Disturb, straight):
