@@ -72,7 +72,7 @@ def test_cancel_without_a_driver_marks_what_nobody_works_on(
 def test_retry_gives_a_failed_run_all_its_attempts(driven: Path, root: Path, trm_lab: TrmLab):
     run = RunFolder(root / DEEP / "seed-1")
     for _ in range(3):
-        attempted(run, "local 1", "")
+        attempted(run, "local 1", "", 4)
     run.mark(State.FAILED, "3 attempts came no further")
     assert in_vain(run) == 3
     done = trm_lab("retry", str(root))

@@ -253,7 +253,7 @@ def test_a_job_cancelled_meanwhile_is_heard_of_unless_its_run_was_asked_for_agai
 ):
     run = next(plan.runs())
     (job,) = cluster(plan).submit([run]).values()
-    attempts.attempted(run.folder, job.id, job.log)
+    attempts.attempted(run.folder, job.id, job.log, 0)
     show(site, ("17", "CANCELLED"))
     assert list(cluster(plan).adopt([run])) == [run.key]
     attempts.forgive(run.folder)
@@ -272,11 +272,11 @@ def test_without_an_answer_nothing_is_submitted(
 def test_only_attempts_from_the_same_checkpoint_are_in_vain(plan: Plan):
     folder = runs_by_key(plan)[ORDER[0]].folder
     for _ in range(2):
-        attempts.attempted(folder, "17", "")
+        attempts.attempted(folder, "17", "", 0)
     assert attempts.in_vain(folder) == 2
     folder.write_status({"state": "lost", "checkpointed": 5})
     assert attempts.in_vain(folder) == 0
-    attempts.attempted(folder, "18", "")
+    attempts.attempted(folder, "18", "", 5)
     with (folder.path / "attempts.jsonl").open("a") as file:
         file.write('{"job": "19", "fr')  # cut short by a kill
     assert attempts.in_vain(folder) == 1

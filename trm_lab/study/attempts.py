@@ -75,9 +75,12 @@ def newest_jobs(root: Path) -> dict[str, str]:
     }
 
 
-def attempted(folder: RunFolder, job: str, log: str) -> None:
-    """Note that a run was sent as a job; `log` is the path of the job's own output."""
-    _append(folder, {"job": job, "log": log, "from": _progress(folder), "utc": now()})
+def attempted(folder: RunFolder, job: str, log: str, start: int) -> None:
+    """Note that a run was sent as a job.
+
+    `log` is the path of the job's own output, `start` the progress before it was sent.
+    """
+    _append(folder, {"job": job, "log": log, "from": start, "utc": now()})
 
 
 def forgive(folder: RunFolder) -> None:
@@ -95,7 +98,7 @@ def forgiven_since(folder: RunFolder, job: str) -> bool:
 
 def in_vain(folder: RunFolder) -> int:
     """Count the last attempts that started from where the run still is."""
-    here, count = _progress(folder), 0
+    here, count = progress(folder), 0
     for line in reversed(attempts(folder)):
         if line.get("forgiven") or line.get("from") != here:
             break
@@ -120,7 +123,7 @@ def attempts(folder: RunFolder) -> list[dict[str, Any]]:
     return found
 
 
-def _progress(folder: RunFolder) -> int:
+def progress(folder: RunFolder) -> int:
     """Give the update of the newest checkpoint."""
     return int((folder.status() or {}).get("checkpointed") or 0)
 

@@ -21,7 +21,7 @@ from trm_lab.atomic import write_text
 from trm_lab.errors import ConfigError
 from trm_lab.runs import PROBE_SECONDS, State
 from trm_lab.study.agenda import Agenda, MatrixAgenda
-from trm_lab.study.attempts import attempted, in_vain
+from trm_lab.study.attempts import attempted, in_vain, progress
 from trm_lab.study.executors import Executor, Job, Orphan, build_executor, is_busy
 from trm_lab.study.journal import Journal
 from trm_lab.study.matrix import no_cell
@@ -188,11 +188,13 @@ class _Driver:
         if free <= 0 or not self.ready:
             return
         keyed = {run.key: run for run in self.ready[:free]}
+        # Before they are sent: the first of them may have come further by the time all are.
+        starts = {key: progress(run.folder) for key, run in keyed.items()}
         sent = self.executor.submit(self.ready[:free])
         self.ready = [run for run in self.ready if run.key not in sent]
         for key, job in sent.items():
             run = keyed[key]
-            attempted(run.folder, job.id, job.log)
+            attempted(run.folder, job.id, job.log, starts[key])
             self.active[key] = _Active(run, job)
             self.listen(Event(run, State.RUNNING))
 
