@@ -350,7 +350,10 @@ def test_a_full_disk_under_driver_and_workers_ends_the_command_and_loses_nothing
     study.complete(straight(STEPS), found)
 
 
-SHORT, FOUR = lasting(20, 10, 0), lasting(20, 10, 0, 1)
+SHORT = lasting(20, 10, 0)
+CELLS = ("metric: {name: puzzle_accuracy", "metric: {name: cell_accuracy")
+FOUR = (*lasting(20, 10, 0, 1), CELLS)
+"""Four runs whose values all differ, so that one which went to another run is seen."""
 
 
 @pytest.fixture
