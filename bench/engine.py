@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +137,7 @@ def part(name: str, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
 class Stub:
     """An executor whose runs are completed when they are sent: copies of one that was real."""
 
-    capacity, max_attempts, poll_seconds = 8, 3, 0.0
+    max_attempts, poll_seconds, silence = 3, 0.0, ""
 
     def __init__(self, model: Path | None) -> None:
         self.model, self.cpu, self.wall = model, 0.0, 0.0
@@ -160,7 +160,10 @@ class Stub:
         told |= {"recipe_id": run.recipe.id, "cell": run.cell.name, "variant": run.cell.variant}
         folder.status_file.write_text(json.dumps(told))
 
-    def adopt(self, runs: Sequence[Any]) -> dict[str, Any]:
+    def room(self, jobs: Collection[Any]) -> int:
+        return 8 - len(jobs)
+
+    def adopt(self, runs: Sequence[Any], again: bool) -> dict[str, Any]:
         from trm_lab.study.executors import _orphans
 
         return _orphans(runs)

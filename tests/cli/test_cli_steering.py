@@ -48,7 +48,7 @@ def test_logs_are_those_of_runs_that_ended_badly_unless_one_is_named(
         (root / cell / "seed-1" / "worker.log").write_text("\n".join(map(str, range(50))))
     RunFolder(root / DEEP / "seed-1").mark(State.FAILED, "out of memory")
     told = trm_lab("logs", str(root), "-n", "2").out.splitlines()
-    assert told[0] == "==> deep, seed 1: failed <=="
+    assert told[0] == "==> deep, seed 1: failed: out of memory <=="
     assert told[1:] == [f"{root / DEEP / 'seed-1' / 'worker.log'}:", "48", "49"]
     named = trm_lab("logs", str(root), "--only", "shallow", "--seed", "1", "-n", "1").out
     assert named.splitlines()[0] == "==> shallow, seed 1: completed <=="
@@ -64,7 +64,7 @@ def test_cancel_without_a_driver_marks_what_nobody_works_on(
     lock = busy.lock()
     done = trm_lab("cancel", str(root))
     assert (done.code, done.out) == (0, f"{root}: 2 runs cancelled; no driver is at work\n")
-    assert (idle.state(), idle.asked_to_cancel()) == (State.CANCELLED, False)
+    assert (idle.state(), idle.asked_to_cancel()) == (State.CANCELLED, True)
     assert (busy.state(), busy.asked_to_cancel()) == (State.RUNNING, True)  # its worker hears
     lock.release()
 

@@ -4,7 +4,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def best_at_a_hundredth(run: Run, update: int) -> float:
 class Scripted:
     """Writes the records of its runs, one evaluation at every look."""
 
-    max_attempts, poll_seconds = 1, 0.0
+    max_attempts, poll_seconds, silence = 1, 0.0, ""
 
     def __init__(self, curve: Curve = best_at_a_hundredth, capacity: int = 1) -> None:
         self.curve, self.capacity = curve, capacity
@@ -74,8 +74,11 @@ class Scripted:
         self.most = max(self.most, sum(not job.done() for job in self.jobs))
         return dict(made)
 
-    def adopt(self, _: Sequence[Run]) -> dict[str, Job]:
+    def adopt(self, _: Sequence[Run], again: bool) -> dict[str, Job]:
         return {}
+
+    def room(self, jobs: Collection[Job]) -> int:
+        return self.capacity - len(jobs)
 
     def refresh(self) -> None:
         for job in self.jobs:
@@ -83,10 +86,11 @@ class Scripted:
 
 
 class _Written:
-    id, log = "scripted", ""
+    log = ""
 
     def __init__(self, run: Run, of: Scripted) -> None:
         self.run, self.of, self.ended = run, of, False
+        self.id = f"scripted {run.key}"
         records = run.folder.records()
         self.update = records[-1]["update"] if records else 0
 

@@ -5,6 +5,7 @@ tests/slurm does the same on a real one.
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,11 @@ from trm_lab.config.execution import Execution, Slurm, Sweep
 from trm_lab.errors import ConfigError
 from trm_lab.runs import State
 from trm_lab.study import attempts, slurm
-from trm_lab.study.cluster import Cluster, text
+from trm_lab.study.cluster import Cluster
+from trm_lab.study.jobs import text
+from trm_lab.study.overview import overview
 from trm_lab.study.plan import Plan, load_sweep
+from trm_lab.study.steering import cancel
 
 SBATCH = """#!/bin/sh
 cp "$1" {0}/submitted-$(ls {0}/submitted-* 2>/dev/null | wc -l)
@@ -60,8 +64,11 @@ def cluster(plan: Plan, **settings: Any) -> Cluster:
     return Cluster(Slurm(**settings), EXECUTION, plan.root, "tiny")
 
 
-def show(site: Path, *jobs: tuple[str, str], reason: str = "None", name: str = "x") -> None:
-    """Let the queue show jobs: id and state."""
+def show(site: Path, *jobs: tuple[str, str], reason: str = "None", name: str = "") -> None:
+    """Let the queue show jobs: id and state; without a name under that of the newest batch."""
+    sent = sorted(site.glob("submitted-*"))
+    found = re.search(r"--job-name=(\S+)", sent[-1].read_text()) if sent else None
+    name = name or (found[1] if found else "x")
     lines = [f"{id}|{state}|{reason}|n1|{name}" for id, state in jobs]
     (site / "queue").write_text("".join(line + "\n" for line in lines))
 
@@ -240,24 +247,132 @@ def test_a_run_whose_heart_beats_is_not_lost_though_the_queue_forgot_it(site: Pa
 
 def test_a_driver_killed_after_sbatch_finds_its_jobs_by_their_name(site: Path, plan: Plan):
     runs = list(plan.runs())
-    lost = attempts.new_batch("tiny", [[run.key] for run in runs[:2]])
+    lost = attempts.new_batch(plan.root, "tiny", [[run.key] for run in runs[:2]])
     lost.write(plan.root)  # and was killed before the id was written
     show(site, ("41_0", "RUNNING"), ("41_1", "COMPLETED"), name=lost.name)
-    found = cluster(plan).adopt(runs)
+    found = cluster(plan).adopt(runs, True)
     assert {key: job.id for key, job in found.items()} == {runs[0].key: "41_0"}  # the other ended
     assert attempts.newest_jobs(plan.root)[runs[1].key] == "41_1"
 
 
-def test_a_job_cancelled_meanwhile_is_heard_of_unless_its_run_was_asked_for_again(
-    site: Path, plan: Plan
+@pytest.mark.parametrize(
+    ("state", "by_round", "asked_again"),
+    [
+        ("RUNNING", True, True),
+        ("NODE_FAIL", True, True),  # SLURM is about to run it again
+        ("PREEMPTED", True, True),
+        ("CANCELLED", True, False),
+        ("COMPLETED", True, False),
+        ("OUT_OF_MEMORY", True, False),
+        (None, True, False),  # forgotten
+    ],
+)
+def test_what_a_new_driver_hears_of_an_older_ones_job(
+    site: Path, plan: Plan, state: str | None, by_round: bool, asked_again: bool
 ):
     run = next(plan.runs())
     (job,) = cluster(plan).submit([run]).values()
     attempts.attempted(run.folder, job.id, job.log, 0)
+    show(site, *([("17", state)] if state else []))
+    assert bool(cluster(plan).adopt([run], False)) == by_round
+    assert bool(cluster(plan).adopt([run], True)) == asked_again
+    show(site, ("17", "RUNNING"), name="jupyter")  # an id of another time
+    assert cluster(plan).adopt([run], True) == {}
+
+
+def test_what_was_asked_for_again_is_not_told_as_cancelled(site: Path, plan: Plan):
+    run = next(plan.runs())
+    (job,) = cluster(plan).submit([run]).values()
+    attempts.attempted(run.folder, job.id, job.log, 0)
     show(site, ("17", "CANCELLED"))
-    assert list(cluster(plan).adopt([run])) == [run.key]
+    assert list(cluster(plan).adopt([run], False)) == [run.key]
     attempts.forgive(run.folder)
-    assert cluster(plan).adopt([run]) == {}
+    assert cluster(plan).adopt([run], False) == {}
+
+
+def test_a_run_that_failed_in_a_pack_does_not_wait_for_the_others(site: Path, plan: Plan):
+    runs = list(plan.runs())
+    cluster(plan, pack=4).submit(runs)
+    show(site, ("17", "RUNNING"))
+    runs[0].folder.mark(State.FAILED, "by itself")
+    assert list(cluster(plan).adopt(runs, True)) == [run.key for run in runs[1:]]
+
+
+def test_a_batch_file_that_cannot_be_read_stops_a_driver_while_its_jobs_live(
+    site: Path, plan: Plan
+):
+    runs = list(plan.runs())
+    cluster(plan).submit(runs[:2])
+    (path,) = (plan.root / "jobs").iterdir()
+    path.write_text("{")
+    show(site, ("17_0", "RUNNING"))
+    with pytest.raises(ConfigError, match=rf"{path}: cannot be read.*scancel 17`"):
+        cluster(plan).adopt(runs, True)
+    show(site)
+    assert cluster(plan).adopt(runs, True) == {}
+
+
+def test_batches_are_in_the_order_in_which_they_were_sent(site: Path, plan: Plan):
+    runs = list(plan.runs())[:1]
+    ids = [next(iter(cluster(plan).submit(runs).values())).id for _ in range(12)]
+    assert [batch.id for batch in attempts.batches(plan.root)] == ids
+    assert attempts.newest_jobs(plan.root) == {runs[0].key: ids[-1]}
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_a_batch_of_which_sbatch_said_nothing_is_looked_for(site: Path, plan: Plan, taken: bool):
+    runs, executor = list(plan.runs()), cluster(plan)
+    executor.submit(runs[:1])
+    show(site, ("17", "RUNNING"))
+    executor.refresh()
+    (site / "refusal").write_text("sbatch: error: Socket timed out on send/recv operation\n")
+    assert executor.submit(runs[1:]) == {}
+    assert "Socket timed out" in executor.silence
+    (site / "refusal").unlink()
+    if taken:
+        show(site, ("30_0", "RUNNING"), ("30_1", "PENDING"), ("30_2", "PENDING"))
+    sent = executor.submit(runs[1:])
+    assert [job.id for job in sent.values()] == (
+        ["30_0", "30_1", "30_2"] if taken else ["18_0", "18_1", "18_2"]
+    )
+    assert len(list(site.glob("submitted-*"))) == (2 if taken else 3)
+
+
+def test_the_room_is_counted_in_jobs(site: Path, plan: Plan):
+    executor = cluster(plan, pack=3, max_jobs=2)
+    assert executor.room([]) == 6
+    jobs = list(executor.submit(list(plan.runs())).values())
+    assert executor.room(jobs) == 0  # 3 runs in one and 1 in the other
+    assert executor.room(jobs[:1]) == executor.room(jobs[:3]) == 3
+
+
+def test_jobs_of_hidden_partitions_are_seen_and_ones_own_filters_ignored(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (site / "bin" / "squeue").write_text(
+        f'#!/bin/sh\necho "$@" > {site}/asked\nenv >> {site}/asked\n'
+    )
+    monkeypatch.setenv("SQUEUE_PARTITION", "other")
+    slurm.queue()
+    asked = (site / "asked").read_text().splitlines()
+    assert "-a" in asked[0].split()
+    assert not any(line.startswith("SQUEUE_") for line in asked)
+
+
+def test_cancelling_takes_only_live_jobs_that_are_ours(site: Path, plan: Plan):
+    runs = list(plan.runs())
+    cluster(plan).submit(runs[:2])
+    cluster(plan).submit(runs[3:])
+    show(site, ("17_0", "COMPLETED"), ("17_1", "PENDING"), name=attempts.batches(plan.root)[0].name)
+    lost = attempts.new_batch(plan.root, "tiny", [[runs[2].key]])
+    lost.write(plan.root)  # without its id
+    with (site / "queue").open("a") as file:
+        file.write(f"18|RUNNING|None|n1|jupyter\n44|PENDING|None||{lost.name}\n")
+    plan.write()
+    cancel(plan.root, overview(plan.root), driven=False)
+    assert (site / "cancelled").read_text() == "--quiet 17_1 44\n"
+    assert all(run.folder.asked_to_cancel() for run in runs)
+    assert {run.folder.state() for run in runs} == {State.CANCELLED}
 
 
 def test_without_an_answer_nothing_is_submitted(
@@ -266,7 +381,7 @@ def test_without_an_answer_nothing_is_submitted(
     monkeypatch.setattr("trm_lab.study.cluster.time.sleep", lambda _: None)
     (site / "queue").unlink()
     with pytest.raises(ConfigError, match=r"SLURM does not answer.*nothing was submitted"):
-        cluster(plan).adopt(list(plan.runs()))
+        cluster(plan).adopt(list(plan.runs()), True)
 
 
 def test_only_attempts_from_the_same_checkpoint_are_in_vain(plan: Plan):

@@ -468,7 +468,7 @@ def test_as_many_workers_as_the_cores_have_room_for_unless_told(
 
     def capacity(workers: int | None, **execution: Any) -> int:
         setting = EXECUTION.model_copy(update=execution)
-        return executors.build_executor(Local(workers=workers), setting, tmp_path, "x").capacity
+        return executors.build_executor(Local(workers=workers), setting, tmp_path, "x").room([])
 
     monkeypatch.setattr(machine, "cores", lambda: 12)
     assert [capacity(None, threads=n) for n in (1, 4, 5, None)] == [12, 3, 2, 1]

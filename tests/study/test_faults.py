@@ -27,7 +27,8 @@ from tests.study.tiny import EXECUTION, planned, results, states, statuses, tria
 from trm_lab.config.execution import InProcess, Local, Sweep
 from trm_lab.runs import RunFolder, State
 from trm_lab.study.attempts import attempts
-from trm_lab.study.driver import drive, driven
+from trm_lab.study.driver import drive
+from trm_lab.study.driver_lock import driven
 from trm_lab.study.overview import overview
 from trm_lab.study.values import evaluations, final_value
 from trm_lab.training import train

@@ -107,11 +107,14 @@ def run(
     as_job: Annotated[
         bool, typer.Option("--as-job", help="Drive it in a small SLURM job of its own.")
     ] = False,
+    carry_on: Annotated[bool, typer.Option("--carry-on", hidden=True)] = False,
 ) -> None:
     """Start or resume a study; what is done is not done again."""
     asked = (study, on, only, set_ or [], runs, yes_really)
     away = detach or as_job
-    raise typer.Exit(studies.detach(*asked, as_job=as_job) if away else studies.run(*asked))
+    # A driver's job that is put back carries on: nobody asked for failed runs again.
+    act = studies.detach(*asked, as_job=as_job) if away else studies.run(*asked, not carry_on)
+    raise typer.Exit(act)
 
 
 @app.command()

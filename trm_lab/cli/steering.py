@@ -77,7 +77,8 @@ def logs(
         if not rows:
             output.say(f"{root}: no run ended badly; --only CELL prints the log of any")
     for row in rows:
-        output.say(f"==> {row.variant}, seed {row.seed}: {row.state.value} <==")
+        why = f": {row.error.splitlines()[0]}" if row.error else ""
+        output.say(f"==> {row.variant}, seed {row.seed}: {row.state.value}{why} <==")
         for path in _logs(row):
             text = path.read_text(encoding="utf-8", errors="replace").rstrip()
             output.say(f"{path}:\n" + "\n".join(text.splitlines()[-lines:]))
@@ -92,7 +93,7 @@ def cancel(
     runs: Runs = RUNS,
 ) -> None:
     """Stop runs, each with a checkpoint: `run` or `retry` takes them up again."""
-    from trm_lab.study.driver import driven
+    from trm_lab.study.driver_lock import driven
     from trm_lab.study.steering import cancel as cancel_rows
 
     root = root_of(study, on, set_ or [], runs)
@@ -112,7 +113,7 @@ def retry(
     runs: Runs = RUNS,
 ) -> None:
     """Let runs that failed or were cancelled go on, from their checkpoints."""
-    from trm_lab.study.driver import driven
+    from trm_lab.study.driver_lock import driven
     from trm_lab.study.steering import retry as retry_rows
 
     root = root_of(study, on, set_ or [], runs)
@@ -155,7 +156,7 @@ def doctor(
 
 
 def _repair(root: Path | None) -> None:
-    from trm_lab.study.driver import sole_driver
+    from trm_lab.study.driver_lock import sole_driver
     from trm_lab.study.journal import repair
 
     if root is None:

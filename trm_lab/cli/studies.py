@@ -131,7 +131,7 @@ def plan(
 
 def _jobs(made: "Plan", setting: "Slurm", runs: int) -> str:
     """Show the text that sbatch would get."""
-    from trm_lab.study.cluster import text
+    from trm_lab.study.jobs import text
 
     count = -(-runs // setting.pack)
     most = min(count, setting.max_array or count, setting.max_jobs)
@@ -146,12 +146,13 @@ def run(
     settings: list[str],
     runs: Path,
     yes_really: bool,
+    again: bool = True,
 ) -> int:
     """Drive a study to its end, then collect."""
     from trm_lab.results import collect as collect_results
 
     made = plan_of(study, on, settings, runs, yes_really)
-    code = _drive(made, only)
+    code = _drive(made, only, again)
     collect_results(made.root)
     output.say(f"results: {made.root / 'results.nc'}")
     return code
@@ -172,7 +173,7 @@ def detach(
     import sys
 
     from trm_lab.config.execution import Slurm
-    from trm_lab.study.driver import driven, holder
+    from trm_lab.study.driver_lock import driven, holder
 
     # What is wrong with the files is said here, not in the log.
     made = plan_of(study, on, settings, runs, yes_really)
@@ -185,7 +186,7 @@ def detach(
     command += [word for setting in settings for word in ("--set", setting)]
     made.root.mkdir(parents=True, exist_ok=True)
     if as_job:
-        from trm_lab.study.cluster import send_driver
+        from trm_lab.study.jobs import send_driver
 
         if not isinstance(made.sweep.executor, Slurm):
             raise ConfigError("--as-job: the sweep's executor is not slurm")
@@ -216,7 +217,7 @@ def sync(
     from trm_lab.study.driver import drive
 
     made = plan_of(study, on, settings, runs, yes_really)
-    counts = drive(made, only, say=output.say, once=True)
+    counts = drive(made, only, say=output.say, once=True, again=False)
     collect_results(made.root)
     output.say(f"{made.root}: {counted(counts)}")
     going = counts[State.WAITING] + counts[State.RUNNING] + counts[State.LOST]
@@ -276,14 +277,14 @@ def train(
     return int(state is not State.COMPLETED)
 
 
-def _drive(made: "Plan", only: str | None) -> int:
+def _drive(made: "Plan", only: str | None, again: bool = True) -> int:
     from trm_lab.cli.live import Live
     from trm_lab.study.driver import drive, select
 
     runs = select(made, only)
     try:
         with Live(made, runs) as live:
-            counts = drive(made, only, live.changed, live.tick, say=output.say)
+            counts = drive(made, only, live.changed, live.tick, say=output.say, again=again)
     except KeyboardInterrupt:
         queued = made.sweep.executor.kind == "slurm"
         left = f"; jobs stay in the queue, `trm-lab cancel {made.root}` takes them out" * queued

@@ -3,7 +3,6 @@
 from typing import Protocol
 
 from trm_lab.runs import State
-from trm_lab.study.attempts import forgive
 from trm_lab.study.journal import Journal
 from trm_lab.study.plan import Plan, Run
 from trm_lab.study.values import evaluations, final_value
@@ -45,9 +44,6 @@ class MatrixAgenda:
     def begin(self, again: bool) -> list[Run]:
         """Bring the journal in line with the folders; give what is left."""
         left = [run for run in self.runs.values() if goes_on(run, again)]
-        if again:
-            for run in left:
-                forgive(run.folder)
         known = self.journal.newest()
         complete = {key: t.value for key, t in known.items() if t.value is not None}
         self.told = {run.key: complete[run.key] for run in left if run.key in complete}

@@ -31,6 +31,8 @@ class Batch:
     id: str | None = None
     """What the queue calls them; null until they are submitted."""
     utc: str = ""
+    number: int = 0
+    """Place among the study's batches; the clock may stand still or go back."""
 
     def jobs(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Give the id of each job and its runs; of an array 12 they are 12_0, 12_1, ..."""
@@ -46,22 +48,31 @@ class Batch:
         return replace(self, id=id)
 
 
-def new_batch(study: str, tasks: list[list[str]]) -> Batch:
-    """Name a batch."""
-    return Batch(f"trm-{study}-{secrets.token_hex(4)}", tuple(map(tuple, tasks)), utc=now())
+def new_batch(root: Path, study: str, tasks: list[list[str]]) -> Batch:
+    """Name a batch of a study's folder."""
+    number = 1 + max((batch.number for batch in batches(root)), default=0)
+    name = f"trm-{study}-{number}-{secrets.token_hex(4)}"
+    return Batch(name, tuple(map(tuple, tasks)), utc=now(), number=number)
 
 
 def batches(root: Path) -> list[Batch]:
-    """Read the batches of a study, oldest first; what cannot be read was never submitted."""
-    found = []
-    for path in (root / FOLDER).glob("*.json"):
-        try:
-            told = json.loads(path.read_text(encoding="utf-8"))
-            tasks = tuple(tuple(keys) for keys in told["tasks"])
-            found.append(Batch(told["name"], tasks, told["id"], told["utc"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return sorted(found, key=lambda batch: (batch.utc, batch.name))
+    """Read the batches of a study, oldest first; those that cannot be read are in `damaged`."""
+    read = (_read(path) for path in (root / FOLDER).glob("*.json"))
+    return sorted((batch for batch in read if batch), key=lambda batch: batch.number)
+
+
+def damaged(root: Path) -> list[Path]:
+    """Name the batch files that cannot be read; the jobs' name is the file's."""
+    return [path for path in (root / FOLDER).glob("*.json") if _read(path) is None]
+
+
+def _read(path: Path) -> Batch | None:
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        tasks = tuple(tuple(keys) for keys in told["tasks"])
+        return Batch(told["name"], tasks, told["id"], told["utc"], int(told["number"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def newest_jobs(root: Path) -> dict[str, str]:

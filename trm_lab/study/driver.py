@@ -5,9 +5,6 @@ is complete there is not run again, and one that was cut off goes on from its ch
 any moment, a driver started again finds its jobs and goes on.
 """
 
-import json
-import os
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,18 +12,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from trm_lab.atomic import write_text
-from trm_lab.errors import ConfigError
-from trm_lab.runs import PROBE_SECONDS, State
+from trm_lab.runs import State
 from trm_lab.study.agenda import Agenda, MatrixAgenda
-from trm_lab.study.attempts import attempted, in_vain, progress
+from trm_lab.study.attempts import attempted, forgive, in_vain, progress
+from trm_lab.study.driver_lock import sole_driver
 from trm_lab.study.executors import Executor, Job, Orphan, build_executor, is_busy
 from trm_lab.study.journal import Journal
 from trm_lab.study.matrix import no_cell
 from trm_lab.study.plan import Plan, Run
 from trm_lab.study.search import SearchAgenda
+from trm_lab.study.slurm import SilentError
 from trm_lab.study.storage import opened, study_name
 from trm_lab.study.values import evaluations
 from trm_lab.tasks.build import build
@@ -34,8 +29,8 @@ from trm_lab.tasks.build import build
 CANCEL_SECONDS = 10.0
 """Time that local workers get to write their checkpoints when the driver is interrupted."""
 TAIL_LINES = 20
-NAME_SECONDS = 2.0
-"""How long a driver that holds the lock may take to write its name."""
+SETTLE_LOOKS = 5
+"""Looks of a single round; a job is gone after some of them without it."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +57,13 @@ def drive(
     *,
     say: Say | None = None,
     once: bool = False,
+    again: bool = True,
 ) -> Counter[State]:
     """Run what is left of a plan and give the number of runs in each state.
 
-    `only` takes the cells whose variant or folder name it is.  `once` looks a single time, sends
-    what there is room for and leaves the jobs to themselves; failed and cancelled runs then stay
-    as they are.
+    `only` takes the cells whose variant or folder name it is.  `once` hears what ended, sends what
+    there is room for and leaves the jobs to themselves.  `again`: a user asks, so that failed and
+    cancelled runs are sent again, with all their attempts before them; else they stay as they are.
 
     Raises:
         ConfigError: another driver works on the study, `only` names nothing, data cannot be had,
@@ -81,10 +77,12 @@ def drive(
         recipes = [run.recipe for run in runs] + [arm.recipe for arm in plan.arms]
         for task in dict.fromkeys(recipe.task for recipe in recipes):
             build(task)  # once, before many workers would each do it
-        driver = _Driver(plan, agenda, listen or _quiet, tick)
-        driver.begin(again=not once)
+        driver = _Driver(plan, agenda, listen or _quiet, tick, say or _quiet)
+        driver.begin(again)
         try:
             driver.round()
+            if once:
+                driver.settle()
             while not once and driver.busy:
                 time.sleep(driver.executor.poll_seconds)
                 driver.round()
@@ -141,12 +139,15 @@ def agenda_of(plan: Plan, only: str | None, runs: list[Run], say: Say) -> Iterat
 
 
 class _Driver:
-    def __init__(self, plan: Plan, agenda: Agenda, listen: Listener, tick: Tick | None) -> None:
+    def __init__(
+        self, plan: Plan, agenda: Agenda, listen: Listener, tick: Tick | None, say: Say
+    ) -> None:
         self.plan, self.agenda, self.listen = plan, agenda, listen
         self.tick = tick or (lambda: None)
         self.executor: Executor = build_executor(
             plan.sweep.executor, plan.sweep.execution, plan.root, plan.study.name
         )
+        self.say, self.silence = say, ""
         self.ready: list[Run] = []
         self.ended: list[Run] = []
         """Runs that ended badly; a user may ask for them again meanwhile."""
@@ -160,30 +161,48 @@ class _Driver:
         """Find out what is left, and which of it is under way."""
         left = self.agenda.begin(again)
         keyed = {run.key: run for run in left}
-        for key, job in self.executor.adopt(left).items():
+        for key, job in self.executor.adopt(left, again).items():
             self.active[key] = _Active(keyed[key], job)
             self.listen(Event(keyed[key], State.RUNNING))
         self.ready = [run for run in left if run.key not in self.active]
-        for run in self.ready:
-            run.folder.asked_to_cancel(clear=True)
+        if again:
+            for run in self.ready:
+                forgive(run.folder)
+                run.folder.asked_to_cancel(clear=True)
+                if run.folder.state() in (State.FAILED, State.CANCELLED, State.LOST):
+                    run.folder.mark(State.WAITING, "")  # for whoever looks meanwhile
 
     def round(self) -> None:
         """Send what there is room for, and look at what was sent."""
+        self.drop_cancelled()
         self.fill()
         self.executor.refresh()
+        if self.executor.silence != self.silence:
+            self.silence = self.executor.silence
+            self.say(f"{self.plan.root}: {self.silence or 'SLURM answers again'}")
         for active in list(self.active.values()):
             self.look(active)
-        self.drop_cancelled()
         for run in [run for run in self.ended if run.folder.state() is State.WAITING]:
             self.ended.remove(run)
             self.agenda.reopen(run)
             self.ready.append(run)
         if not self.busy:  # what ended may have brought up more to do
-            self.ready += self.agenda.more(self.executor.capacity)
+            self.ready += self.agenda.more(self.executor.room([]))
         self.tick()
 
+    def settle(self) -> None:
+        """Look until every job that has left the queue is known to be gone: all in one round."""
+        for _ in range(SETTLE_LOOKS):
+            if not self.active:
+                return
+            time.sleep(min(1.0, self.executor.poll_seconds))
+            self.executor.refresh()
+            for active in list(self.active.values()):
+                self.look(active)
+        self.fill()
+
     def fill(self) -> None:
-        free = self.executor.capacity - len(self.active)
+        free = self.executor.room([active.job for active in self.active.values()])
         self.ready += self.agenda.more(free - len(self.ready))
         if free <= 0 or not self.ready:
             return
@@ -203,7 +222,9 @@ class _Driver:
         done = active.job.done()  # before the records are read: none is written after it
         self.report(active)
         if run.folder.asked_to_cancel():
-            self.stop(active, State.CANCELLED)
+            active.ends_as = active.ends_as or State.CANCELLED
+            if not done:
+                self.stop(active, active.ends_as)
         if not done:
             return
         if is_busy(run):  # our process has ended, but one of an earlier driver works on
@@ -219,10 +240,19 @@ class _Driver:
                 self.stop(active, State.PRUNED)
 
     def stop(self, active: _Active, state: State) -> None:
-        if active.ends_as is None:
-            active.ends_as = state
-            active.run.folder.ask_to_cancel()  # for a run that shares its job with others
-            active.job.cancel()
+        """Let a run end in a state: by word, and with its job if no other run lives in that."""
+        active.ends_as = active.ends_as or state
+        active.run.folder.ask_to_cancel()
+        mates = [a for a in self.active.values() if a.job.id == active.job.id]
+        if all(mate.ends_as for mate in mates):
+            self.cancel(active.job)
+
+    def cancel(self, job: Job) -> None:
+        """Cancel a job; a controller that does not answer is asked again in the next round."""
+        try:
+            job.cancel()
+        except SilentError as error:
+            self.say(f"{self.plan.root}: {job.id} is not cancelled yet: {error}")
 
     def close(self, active: _Active) -> None:
         """Say what came of a run whose process is gone, and send it again if it can go on."""
@@ -239,6 +269,7 @@ class _Driver:
             tries = in_vain(run.folder)
             if tries < self.executor.max_attempts:
                 run.folder.revoke()  # should it live on somewhere, it must not write any more
+                self.cancel(job)
                 run.folder.mark(State.WAITING if state is State.WAITING else State.LOST, why)
                 self.ready.append(run)
                 self.listen(Event(run, State.WAITING, f"{why}; goes on from its checkpoint"))
@@ -263,7 +294,9 @@ class _Driver:
 
     def leave(self) -> None:
         """Stop local workers; jobs of a cluster stay, and are found again."""
-        ours = [a.job for a in self.active.values() if a.job.id.startswith("local")]
+        if self.plan.sweep.executor.kind != "local":
+            return
+        ours = [active.job for active in self.active.values()]
         deadline = time.monotonic() + CANCEL_SECONDS
         while ours and time.monotonic() < deadline:
             for job in ours:
@@ -278,66 +311,3 @@ def tail(run: Run, job: Job) -> str:
         if path.is_file() and (text := path.read_text(encoding="utf-8", errors="replace").strip()):
             return "\n".join(text.splitlines()[-TAIL_LINES:])
     return ""
-
-
-class sole_driver:
-    """Holds the study's driver lock; the file names who holds it."""
-
-    def __init__(self, root: Path) -> None:
-        self.lock = FileLock(root / ".driver.lock")
-        self.holder = root / ".driver.json"
-
-    def __enter__(self) -> None:
-        try:
-            self.lock.acquire(timeout=PROBE_SECONDS, poll_interval=0.02)
-        except Timeout:
-            root = self.holder.parent
-            deadline = time.monotonic() + NAME_SECONDS
-            while not _lives(root) and time.monotonic() < deadline:
-                time.sleep(0.02)
-            raise ConfigError(f"{root}: {holder(root)} is already driving this study") from None
-        clear_up(self.holder.parent)
-        write_text(
-            self.holder, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n"
-        )
-
-    def __exit__(self, *_: object) -> None:
-        self.lock.release()
-
-
-def holder(root: Path) -> str:
-    """Name the process that drives, or last drove, a study."""
-    try:
-        who = json.loads((root / ".driver.json").read_text())
-        return f"process {who['pid']} on {who['host']}"
-    except (OSError, ValueError, KeyError):
-        return "another process"
-
-
-def _lives(root: Path) -> bool:
-    """Say whether the named driver may be the one that holds the lock, not one before it."""
-    try:
-        who = json.loads((root / ".driver.json").read_text())
-        if who["host"] == socket.gethostname():
-            os.kill(int(who["pid"]), 0)
-    except (OSError, ValueError, KeyError):
-        return False
-    return True
-
-
-def clear_up(root: Path) -> None:
-    """Remove what a killed driver left half-written, of the files that only drivers write."""
-    names = ("*.yaml", "plan.json", ".driver.json", "optuna.journal*", "jobs/*.json")
-    for left in (path for name in names for path in root.glob(f"{name}.tmp-*")):
-        left.unlink(missing_ok=True)
-
-
-def driven(root: Path) -> bool:
-    """Say whether a driver works on the study now."""
-    lock = FileLock(root / ".driver.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False

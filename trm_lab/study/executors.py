@@ -8,7 +8,7 @@ up on one that SLURM is about to run again.
 import logging
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -57,10 +57,13 @@ class Job(Protocol):
 class Executor(Protocol):
     """Sends runs."""
 
-    capacity: int
-    """Runs at a time."""
     max_attempts: int
     poll_seconds: float
+    silence: str
+    """Why nothing can be sent or seen at the moment; empty if all is well."""
+
+    def room(self, jobs: Collection[Job]) -> int:
+        """Say how many runs may be sent beside these jobs."""
 
     def submit(self, runs: Sequence[Run]) -> dict[str, Job]:
         """Send runs, all or the first of them; give the job of each by its key.
@@ -69,8 +72,11 @@ class Executor(Protocol):
             ConfigError: they are refused as they are.
         """
 
-    def adopt(self, runs: Sequence[Run]) -> dict[str, Job]:
-        """Find the jobs of an earlier driver that are not at their end, by the run's key."""
+    def adopt(self, runs: Sequence[Run], again: bool) -> dict[str, Job]:
+        """Find the jobs of an earlier driver that are still to be heard of, by the run's key.
+
+        `again`: the user asks for all of them, so what a job ended as matters no more.
+        """
 
     def refresh(self) -> None:
         """Look at all jobs once; called before they are asked."""
@@ -102,6 +108,7 @@ class _InProcess:
     capacity = 1
     max_attempts = 1
     poll_seconds = 0.0
+    silence = ""
 
     def __init__(self, execution: Execution) -> None:
         self.execution = execution
@@ -116,8 +123,12 @@ class _InProcess:
             return _Ended(f"{type(error).__name__}: {error}")
         return _Ended("")
 
-    def adopt(self, runs: Sequence[Run]) -> dict[str, Job]:
+    def adopt(self, runs: Sequence[Run], again: bool) -> dict[str, Job]:
+        del again
         return _orphans(runs)
+
+    def room(self, jobs: Collection[Job]) -> int:
+        return self.capacity - len(jobs)
 
     def refresh(self) -> None:
         return None
@@ -147,6 +158,8 @@ class _Ended:
 
 
 class _Local:
+    silence = ""
+
     def __init__(self, setting: Local, execution: Execution, logs: Path) -> None:
         self.execution = execution
         self.gpus = [] if execution.device == "cpu" else gpus()
@@ -177,8 +190,12 @@ class _Local:
         self.load[run.key] = chosen = min(self.gpus, key=at_work.count)
         return chosen
 
-    def adopt(self, runs: Sequence[Run]) -> dict[str, Job]:
+    def adopt(self, runs: Sequence[Run], again: bool) -> dict[str, Job]:
+        del again
         return _orphans(runs)
+
+    def room(self, jobs: Collection[Job]) -> int:
+        return self.capacity - len(jobs)
 
     def refresh(self) -> None:
         return None
@@ -219,7 +236,7 @@ class Orphan:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.id = "orphan"
+        self.id = f"orphan {run.key}"
 
     def done(self) -> bool:
         """Say whether the folder is free again."""

@@ -5,7 +5,6 @@ that is gone.  With `squeue -t all` finished jobs stay visible for the site's Mi
 """
 
 import os
-import pwd
 import re
 import shutil
 import subprocess
@@ -58,8 +57,9 @@ def queue() -> dict[str, Queued]:
     Raises:
         SilentError: no answer.
     """
-    user = pwd.getpwuid(os.getuid()).pw_name
-    text = _ask("squeue", "-h", "-r", "-t", "all", "-u", user, "-o", "%i|%T|%r|%N|%j")
+    # -a: jobs in hidden partitions are otherwise not shown, and would count as gone.
+    user = str(os.getuid())
+    text = _ask("squeue", "-a", "-h", "-r", "-t", "all", "-u", user, "-o", "%i|%T|%r|%N|%j")
     found = {}
     for line in text.splitlines():
         parts = line.split("|", 4)
@@ -141,8 +141,12 @@ def outside() -> Iterator[None]:
 
 
 def _ask(*command: str) -> str:
+    # A user's own filters and formats are for the user's own eyes.
+    plain = {k: v for k, v in os.environ.items() if not k.startswith(("SQUEUE_", "SACCT_"))}
     try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_SECONDS)
+        told = subprocess.run(
+            command, capture_output=True, text=True, timeout=COMMAND_SECONDS, env=plain
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SilentError(f"{command[0]}: {error}") from None
     if told.returncode != 0:

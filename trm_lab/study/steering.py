@@ -22,20 +22,30 @@ def cancel(root: Path, rows: list[Row], *, driven: bool) -> None:
         row.folder.ask_to_cancel()
     if driven:
         return
-    wanted = {row.key for row in rows}
-    jobs = [
-        job
-        for batch in batches(root)
-        if batch.id is not None
-        for job, keys in batch.jobs()
-        if wanted & set(keys) and not set(keys) - wanted
-    ]
+    jobs = _jobs_of(root, {row.key for row in rows})
     if jobs:
         slurm.cancel(jobs)
     for row in rows:
         if not row.folder.busy():
-            row.folder.asked_to_cancel(clear=True)
+            # The word stays: a job that holds the run besides others may yet start.
             row.folder.mark(State.CANCELLED, "cancelled by hand")
+
+
+def _jobs_of(root: Path, wanted: set[str]) -> list[str]:
+    """Name the jobs in the queue that hold these runs and no others."""
+    sent = batches(root)
+    if not sent or not slurm.available():
+        return []
+    seen = {id: job for id, job in slurm.queue().items() if job.live}
+    named = {job.name: id.split("_")[0] for id, job in seen.items()}
+    found = []
+    for batch in sent:
+        known = batch if batch.id else batch.submitted(named.get(batch.name, ""))
+        for job, keys in known.jobs():
+            ours = job in seen and seen[job].name == batch.name
+            if ours and wanted & set(keys) and not set(keys) - wanted:
+                found.append(job)
+    return found
 
 
 def retry(rows: list[Row]) -> None:
