@@ -17,6 +17,7 @@ from trm_lab.errors import ConfigError
 from trm_lab.runs import State
 from trm_lab.study import attempts, slurm
 from trm_lab.study.cluster import Cluster, text
+from trm_lab.study.overview import overview
 from trm_lab.study.plan import Plan, load_sweep
 
 SBATCH = """#!/bin/sh
@@ -362,3 +363,43 @@ def test_the_batch_file_names_every_run_of_every_job(site: Path, plan: Plan):
     assert [len(task) for task in told["tasks"]] == [3, 1]
     assert f"#SBATCH --job-name={told['name']}" in (site / "submitted-0").read_text()
     assert {run.folder.state() for run in plan.runs()} == {State.WAITING}
+
+
+def test_status_takes_the_queues_word_for_a_run_whose_lock_is_not_seen(site: Path, plan: Plan):
+    executor = cluster(plan)
+    plan.write()
+    sent = executor.submit(list(plan.runs()))
+    pending, running, lost, gone = sent
+    for key in sent:
+        runs_by_key(plan)[key].folder.mark(State.RUNNING, "")
+    runs_by_key(plan)[lost].folder.mark(State.LOST, "")
+    queue = [(sent[pending].id, "PENDING"), (sent[running].id, "RUNNING"),
+             (sent[lost].id, "RUNNING")]  # fmt: skip
+    show(site, *queue, reason="Priority")
+    told = {row.key: (row.state, row.reason, row.live) for row in overview(plan.root)}
+    assert told == {
+        pending: (State.WAITING, "pending: Priority", True),
+        running: (State.RUNNING, "", True),
+        lost: (State.WAITING, "", True),
+        gone: (State.LOST, "", False),
+    }
+
+
+def test_status_leaves_runs_as_they_are_recorded_while_the_queue_is_silent(site: Path, plan: Plan):
+    executor = cluster(plan)
+    plan.write()
+    first, *_ = executor.submit(list(plan.runs()))
+    runs_by_key(plan)[first].folder.mark(State.RUNNING, "")
+    (site / "queue").unlink()
+    row = next(row for row in overview(plan.root) if row.key == first)
+    assert (row.state, row.live) == (State.RUNNING, True)
+    assert row.reason.startswith("SLURM does not answer: ")
+
+
+def test_a_status_with_odd_parts_is_shown(plan: Plan):
+    plan.write()
+    folder = next(plan.runs()).folder
+    folder.path.mkdir(parents=True)
+    folder.write_status({"state": "failed", "error": "x", "best": "y"})
+    row = next(row for row in overview(plan.root) if row.folder.path == folder.path)
+    assert (row.state, row.error, row.best) == (State.FAILED, "", {})
