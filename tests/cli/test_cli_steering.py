@@ -1,15 +1,22 @@
 """The verbs that follow, steer and mend a study on this machine."""
 
+import errno
+import fcntl
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from tests.cli.conftest import TrmLab
 from tests.study.tiny import DEEP, HERE, SHALLOW, written
+from trm_lab.cli import steering
 from trm_lab.runs import RunFolder, State
+from trm_lab.study import checkup, slurm
+from trm_lab.study import steering as study_steering
 from trm_lab.study.attempts import attempted, in_vain
 
 
@@ -38,6 +45,64 @@ def test_watch_ends_where_nothing_is_left(driven: Path, root: Path, trm_lab: Trm
     assert (done.code, done.out, done.err) == (0, f"{root}: 4 completed\n", "")
     RunFolder(root / DEEP / "seed-1").mark(State.FAILED, "out of memory")
     assert trm_lab("watch", str(root)).code == 1
+
+
+def test_watch_ends_where_nobody_works_on_what_is_left(driven: Path, root: Path, trm_lab: TrmLab):
+    RunFolder(root / DEEP / "seed-1").mark(State.LOST, "killed")
+    done = trm_lab("watch", str(root), "--every", "0.1")
+    assert (done.code, done.out.splitlines()) == (1, [
+        f"{root}: 3 completed, 1 lost",
+        "no driver is at work and nothing is in the queue; `trm-lab run` goes on",
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize("who", ["a driver", "a worker"])
+def test_watch_goes_on_while_somebody_works(
+    driven: Path, root: Path, trm_lab: TrmLab, monkeypatch: pytest.MonkeyPatch, who: str
+):
+    run = RunFolder(root / DEEP / "seed-1")
+    run.mark(State.WAITING, "")
+    lock = FileLock(root / ".driver.lock") if who == "a driver" else run.lock()
+    lock.acquire(timeout=0)
+    looks = 0
+
+    def look(_: float) -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 5:
+            run.mark(State.COMPLETED, "")
+
+    monkeypatch.setattr(steering, "time", SimpleNamespace(sleep=look))
+    done = trm_lab("watch", str(root))
+    lock.release(force=True)
+    assert (done.code, looks, done.out.splitlines()[-1]) == (0, 5, f"{root}: 4 completed")
+
+
+def test_a_queue_that_does_not_answer_is_no_traceback(
+    driven: Path, root: Path, trm_lab: TrmLab, monkeypatch: pytest.MonkeyPatch
+):
+    def silent(*_: object, **__: object) -> None:
+        raise slurm.SilentError("scancel: Unable to contact slurm controller")
+
+    monkeypatch.setattr(study_steering, "cancel", silent)
+    done = trm_lab("cancel", str(root))
+    assert (done.code, done.err) == (
+        1, "error: SLURM does not answer: scancel: Unable to contact slurm controller\n",
+    )  # fmt: skip
+
+
+def test_doctor_says_that_drivers_need_locks(
+    driven: Path, root: Path, trm_lab: TrmLab, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    verdict, detail = {f.what: (f.verdict, f.detail) for f in checkup.place(root)}["locks"]
+    assert (verdict, "No locks available" in detail) == ("bad", True)
+    assert detail.endswith("drivers need file locks here; put runs/ on another file system")
+    monkeypatch.setattr(fcntl, "flock", lambda *_: None)
+    assert {f.what: f.verdict for f in checkup.place(root)}["locks"] == "bad"
 
 
 def test_logs_are_those_of_runs_that_ended_badly_unless_one_is_named(
@@ -100,7 +165,7 @@ def test_sync_does_one_round_and_leaves_failed_runs_alone(
 def test_doctor_finds_a_torn_journal_and_mends_it(driven: Path, root: Path, trm_lab: TrmLab):
     found = findings(trm_lab("doctor", str(root), "--json").out)
     assert found["journal"] == ("ok", "whole")
-    assert found["locks"] == ("ok", "a file that is locked stays locked")
+    assert found["locks"] == ("ok", "a file that is locked stays locked on this machine")
     assert found["runs"] == ("ok", "4 folders, 0 unreadable, 0 without a worker")
     journal = root / "optuna.journal"
     lines = journal.read_bytes().count(b"\n")

@@ -97,6 +97,13 @@ def test_accounts_name_the_state_alone_and_may_be_off(site: Path):
     assert slurm.accounting()
 
 
+@pytest.mark.parametrize("given", [0.0004, 0, -1])
+def test_memory_that_rounds_to_the_whole_node_is_refused(given: float):
+    with pytest.raises(ValueError, match="memory_gb"):
+        Slurm(memory_gb=given)
+    assert "--mem=1M" in text(Slurm(memory_gb=1 / 1024), EXECUTION, Path(), "tiny", 1)
+
+
 @pytest.mark.parametrize(
     ("settings", "lines"),
     [
@@ -200,9 +207,7 @@ def test_a_job_is_gone_only_after_two_looks_without_it(site: Path, plan: Plan):
         return job.done()
 
     assert not look(("17", "PENDING"), reason="Priority")
-    assert job.waits() == "Priority"
     assert not look(("17", "RUNNING"))
-    assert job.waits() == ""
     assert not look(("17", "NODE_FAIL"))  # which SLURM is about to run again
     assert not look(("17", "PENDING"), reason="BeginTime")
     assert not look(("17", "RUNNING"))
@@ -472,3 +477,43 @@ def test_the_batch_file_names_every_run_of_every_job(site: Path, plan: Plan):
     assert [len(task) for task in told["tasks"]] == [3, 1]
     assert f"#SBATCH --job-name={told['name']}" in (site / "submitted-0").read_text()
     assert {run.folder.state() for run in plan.runs()} == {State.WAITING}
+
+
+def test_status_takes_the_queues_word_for_a_run_whose_lock_is_not_seen(site: Path, plan: Plan):
+    executor = cluster(plan)
+    plan.write()
+    sent = executor.submit(list(plan.runs()))
+    pending, running, lost, gone = sent
+    for key in sent:
+        runs_by_key(plan)[key].folder.mark(State.RUNNING, "")
+    runs_by_key(plan)[lost].folder.mark(State.LOST, "")
+    queue = [(sent[pending].id, "PENDING"), (sent[running].id, "RUNNING"),
+             (sent[lost].id, "RUNNING")]  # fmt: skip
+    show(site, *queue, reason="Priority")
+    told = {row.key: (row.state, row.reason, row.live) for row in overview(plan.root)}
+    assert told == {
+        pending: (State.WAITING, "pending: Priority", True),
+        running: (State.RUNNING, "", True),
+        lost: (State.WAITING, "", True),
+        gone: (State.LOST, "", False),
+    }
+
+
+def test_status_leaves_runs_as_they_are_recorded_while_the_queue_is_silent(site: Path, plan: Plan):
+    executor = cluster(plan)
+    plan.write()
+    first, *_ = executor.submit(list(plan.runs()))
+    runs_by_key(plan)[first].folder.mark(State.RUNNING, "")
+    (site / "queue").unlink()
+    row = next(row for row in overview(plan.root) if row.key == first)
+    assert (row.state, row.live) == (State.RUNNING, True)
+    assert row.reason.startswith("SLURM does not answer: ")
+
+
+def test_a_status_with_odd_parts_is_shown(plan: Plan):
+    plan.write()
+    folder = next(plan.runs()).folder
+    folder.path.mkdir(parents=True)
+    folder.write_status({"state": "failed", "error": "x", "best": "y"})
+    row = next(row for row in overview(plan.root) if row.folder.path == folder.path)
+    assert (row.state, row.error, row.best) == (State.FAILED, "", {})

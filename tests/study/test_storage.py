@@ -173,6 +173,10 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(
     [
         ("postgresql://lab:hunter2@db/lab", "a password in a file"),
         ("postgresql://db/lab?user=lab&password=hunter2", "a password in a file"),
+        ("mysql://u@h/db?passwd=hunter2", "a password in a file"),
+        ("mysql://u@h/db?charset=utf8&Pwd=hunter2", "a password in a file"),
+        ("mysql://u@h/db?pass=hunter2", "a password in a file"),
+        ("mysql://u@h/db?pass%77d=hunter2", "a password in a file"),
         ("sqlite:///hunter2.db", "'sqlite' is no storage"),
         ("redis://hunter2", "'redis' is no storage"),
         ("optuna.journal", "'optuna.journal' is no storage"),
@@ -189,6 +193,7 @@ def test_what_is_no_storage_or_holds_a_password_is_refused_at_its_place(url: str
 def test_passwords_from_the_environment_are_accepted_in_both_places():
     for url in (
         "postgresql://lab:${A}@db/lab", "postgresql+psycopg://db/lab?password=${B}",
+        "mysql://db/lab?passwd=${B}", "mysql://u@h/db?bypass=1",
         "mysql://${USER_NAME}:${A}@db/lab", "grpc://db:13000", "postgresql://db/lab",
     ):  # fmt: skip
         assert Sweep(name="x", storage=url).storage == url

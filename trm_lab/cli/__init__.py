@@ -4,6 +4,7 @@ import os
 import sys
 
 from trm_lab.errors import ConfigError, RankLostError, RunBusyError
+from trm_lab.study.slurm import SilentError
 
 
 def main() -> None:
@@ -22,6 +23,9 @@ def main() -> None:
         sys.exit(2)
     except RankLostError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except SilentError as error:
+        print(f"error: SLURM does not answer: {error}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""

@@ -2,6 +2,7 @@
 
 import time
 from types import TracebackType
+from typing import NamedTuple
 
 from rich.live import Live as RichLive
 from rich.table import Table
@@ -18,6 +19,14 @@ SPEAK_SECONDS = 30.0
 """Least time between two lines of overall progress where there is no terminal."""
 
 
+class _Progress(NamedTuple):
+    """What a run's status.json says, which is short; its records are not."""
+
+    share: float
+    best: str
+    started: bool
+
+
 class Live:
     """Shows what a driver does."""
 
@@ -30,7 +39,7 @@ class Live:
         accounts = plan.accounts()
         self.estimates = {run.key: cost(run.recipe, accounts[run.cell.name]) for run in runs}
         self.costs = {key: estimate.training for key, estimate in self.estimates.items()}
-        self.before = self._done({key: self._progress(key)[0] for key in self.runs})
+        self.before = self._done({key: self._progress(key).share for key in self.runs})
         self.began = self.drawn = time.monotonic()
         self.live = RichLive(console=console, auto_refresh=False, transient=True)
 
@@ -94,34 +103,40 @@ class Live:
         if now - self.drawn < (REDRAW_SECONDS if console.is_terminal else SPEAK_SECONDS):
             return
         self.drawn = now
-        working = [key for key, state in self.states.items() if state is State.RUNNING]
-        if not working:
+        sent = {key: self._progress(key) for key, s in self.states.items() if s is State.RUNNING}
+        if not sent:
             return
-        progress = {key: self._progress(key) for key in working}
-        ahead = self._ahead({key: share for key, (share, _) in progress.items()})
+        progress = {key: p for key, p in sent.items() if p.started}
+        ahead = self._ahead({key: p.share for key, p in sent.items()})
+        queued = f"{len(sent) - len(progress)} queued" * (len(progress) < len(sent))
         if not console.is_terminal:
-            parts = [f"{self.runs[k].cell.variant} seed {self.runs[k].recipe.seed} {_doing(share)}"
-                     for k, (share, _) in progress.items()]  # fmt: skip
-            say(f"running: {'; '.join(parts)}{ahead}")
+            parts = ", ".join(
+                f"{self.runs[k].cell.variant} seed {self.runs[k].recipe.seed} {_doing(p.share)}"
+                for k, p in progress.items()
+            )
+            say("; ".join(filter(None, [f"running: {parts}" * bool(parts), queued])) + ahead)
             return
-        table = Table(box=None, pad_edge=False, title=f"{self.name}{ahead}", title_justify="left")
-        for column in ("run", "done", "last"):
+        title = "; ".join(filter(None, [self.name, queued])) + ahead
+        table = Table(box=None, pad_edge=False, title=title, title_justify="left")
+        for column in ("run", "done", "best"):
             table.add_column(column)
-        for key, (share, last) in progress.items():
+        for key, (share, best, _) in progress.items():
             run = self.runs[key]
             bar = "#" * round(20 * share) + "." * (20 - round(20 * share))
             table.add_row(
-                f"{run.cell.variant}, seed {run.recipe.seed}", f"{bar} {_doing(share)}", last
+                f"{run.cell.variant}, seed {run.recipe.seed}", f"{bar} {_doing(share)}", best
             )
         self.live.update(table, refresh=True)
 
-    def _progress(self, key: str) -> tuple[float, str]:
+    def _progress(self, key: str) -> "_Progress":
         run = self.runs[key]
-        records = run.folder.records()
-        share = records[-1]["update"] / run.recipe.train.updates if records else 0.0
-        seen = [r for r in records if r["kind"] == "evaluation"]
-        last = f"accuracy {seen[-1]['puzzle_accuracy'][-1]:.3f}" if seen else ""
-        return share, last
+        status = run.folder.status() or {}
+        best = (status.get("best") or {}).get("puzzle_accuracy")
+        return _Progress(
+            (status.get("update") or 0) / run.recipe.train.updates,
+            "" if best is None else f"accuracy {best:.3f}",
+            status.get("state") == State.RUNNING,
+        )
 
     def _ahead(self, shares: dict[str, float]) -> str:
         """Say how long the rest takes at the pace so far."""

@@ -28,6 +28,9 @@ RUNS = Path("runs")
 
 OPEN = (State.WAITING, State.RUNNING, State.LOST)
 TAIL = 20
+IDLE_LOOKS = 2
+"""Looks at which nobody works before a study is left alone: a job that SLURM puts back, and a
+driver that starts, are missed by one."""
 
 
 def watch(
@@ -37,10 +40,13 @@ def watch(
     runs: Runs = RUNS,
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 5.0,
 ) -> None:
-    """Follow a study until nothing is left to do; exit code 1 if some runs ended badly."""
+    """Follow a study until nothing is left to do, or nobody does it; exit code 1 if some runs
+    ended badly or are left.
+    """
     from rich.live import Live
 
     root = root_of(study, on, set_ or [], runs)
+    idle = 0
     with Live(console=output.console, auto_refresh=False, transient=True) as live:
         said = ""
         while True:
@@ -52,11 +58,14 @@ def watch(
             elif text != said:
                 output.say(f"{root}: {text}")
             said = text
-            if not going:
+            idle = idle + 1 if _abandoned(root, going) else 0
+            if not going or idle == IDLE_LOOKS:
                 break
             time.sleep(every)
     if output.console.is_terminal:
         output.say(f"{root}: {said}")
+    if going:
+        output.say("no driver is at work and nothing is in the queue; `trm-lab run` goes on")
     raise typer.Exit(int(any(row.state in BAD for row in rows if row.in_sweep)))
 
 
@@ -198,12 +207,19 @@ def _rows(root: Path, only: str | None, seed: int | None) -> "list[Row]":
     return chosen(overview(root), only, seed)
 
 
+def _abandoned(root: Path, going: "list[Row]") -> bool:
+    """Say whether nobody works on the runs that are left, nor will."""
+    from trm_lab.study.driver import driven
+
+    return not (any(row.live or row.folder.busy() for row in going) or driven(root))
+
+
 def _lines(rows: "list[Row]") -> Iterator[str]:
     """Describe runs that are under way, and the first that wait."""
     running = [row for row in rows if row.state is State.RUNNING]
     waiting = [row for row in rows if row.state is not State.RUNNING]
     for row in running[:TAIL]:
-        share = row.told.get("update", 0) / row.of
+        share = (row.told.get("update") or 0) / row.of
         bar = "#" * round(20 * share) + "." * (20 - round(20 * share))
         yield f"{bar} {share:4.0%}  {row.variant}, seed {row.seed}"
     for row in waiting[:5]:

@@ -2,6 +2,7 @@
 
 import re
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import unquote
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -10,6 +11,10 @@ from trm_lab.config.base import BY_NAME, Pick, Setting
 VARIABLE = r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}"
 """A variable of the environment in a URL."""
 SCHEMES = ("postgresql", "postgres", "mysql", "grpc")
+SECRET = r"(?i)[?&;](?:password|passwd|pass|pwd|sslpassword)=([^&;]*)"
+"""A password among a URL's options, by the names that drivers of databases have for it."""
+MEMORY_GB = 1 / 1024
+"""Least memory, 1 MB: SLURM takes 0 for the whole node."""
 
 
 class Execution(Setting):
@@ -76,8 +81,8 @@ class Slurm(Sending):
     all."""
     cpus: int | None = Field(default=None, ge=1)
     """CPUs per task; null takes the threads of a run times `pack`."""
-    memory_gb: float | None = Field(default=None, gt=0)
-    """Memory per node; null takes the site's default."""
+    memory_gb: float | None = Field(default=None, ge=MEMORY_GB)
+    """Memory per node, sent in whole MB; null takes the site's default."""
     timeout_min: int = Field(default=60, ge=1)
     """Wall time of a job.  Runs that need longer go on from their checkpoint in a further job."""
     signal_seconds: int = Field(default=90, ge=1)
@@ -149,7 +154,7 @@ class Sweep(Setting):
                 "null for a journal file"
             )
         login = rest.rpartition("@")[0]
-        words = [login.partition(":")[2], *re.findall(r"[?&]password=([^&]*)", rest)]
+        words = [login.partition(":")[2], *re.findall(SECRET, unquote(rest))]
         if any(re.sub(VARIABLE, "", word) for word in words):
             raise ValueError(
                 "a password in a file that is copied beside the results; write ${NAME} instead and "

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from trm_lab.errors import ConfigError
 from trm_lab.runs import State
 from trm_lab.study.journal import Journal
 from trm_lab.study.plan import Plan, Run
@@ -50,7 +51,7 @@ class MatrixAgenda:
         self.journal.enqueue(run for run in left if run.key not in self.told)
         self.numbers = self.journal.interrupted()
         self._take()
-        going = {run.key for run in left}
+        going, spoilt = {run.key for run in left}, list[Run]()
         for key, run in self.runs.items():
             if key in going:
                 continue
@@ -60,6 +61,13 @@ class MatrixAgenda:
                 self.close(run)
             elif key not in known and run.folder.state().final:
                 self._adopt(run)
+            else:
+                continue
+            if run.folder.state() is State.LOST:
+                spoilt.append(run)
+        for run in spoilt:
+            self.reopen(run)
+        left += spoilt
         costs = {cell: account.flops_per_update for cell, account in self.plan.accounts().items()}
         return sorted(left, key=lambda r: -costs[r.cell.name] * r.recipe.train.updates)
 
@@ -89,21 +97,29 @@ class MatrixAgenda:
 
     def close(self, run: Run) -> None:
         """Close the run's trial with its value, or as failed with the state as the reason."""
-        state = run.folder.state()
-        value = final_value(run, self.plan.study) if state is State.COMPLETED else None
+        value = self._value(run)
         if (told := self.told.pop(run.key, None)) is not None:
             if value == told:
                 return  # one trial tells of it already
             self.reopen(run)
             for update, seen in evaluations(run, self.plan.study, run.folder.records()):
                 self.report(run, update, seen)
-        self.journal.tell(self.numbers.pop(run.key), value, state.value)
+        self.journal.tell(self.numbers.pop(run.key), value, run.folder.state().value)
 
     def _adopt(self, run: Run) -> None:
-        state = run.folder.state()
-        value = final_value(run, self.plan.study) if state is State.COMPLETED else None
+        value = self._value(run)
         seen = dict(evaluations(run, self.plan.study, run.folder.records()))
-        self.journal.adopt(run, value, seen, state.value)
+        self.journal.adopt(run, value, seen, run.folder.state().value)
+
+    def _value(self, run: Run) -> float | None:
+        """Give a completed run's value; one that cannot be read is to be evaluated again."""
+        if run.folder.state() is not State.COMPLETED:
+            return None
+        try:
+            return final_value(run, self.plan.study)
+        except ConfigError as error:
+            run.folder.mark(State.LOST, str(error))
+            return None
 
 
 def goes_on(run: Run, again: bool) -> bool:

@@ -20,6 +20,7 @@ from trm_lab.study import slurm
 from trm_lab.study.attempts import batches
 
 LOW_DISK_BYTES = 2 * 2**30
+NEEDED = "drivers need file locks here; put runs/ on another file system"
 PACKAGES = ("torch", "optuna", "submitit", "xarray", "netCDF4")
 
 Verdict = Literal["ok", "note", "bad"]
@@ -92,15 +93,15 @@ def _locks(path: Path) -> Finding:
     try:
         first.acquire(timeout=0)
     except (Timeout, OSError, NotImplementedError) as error:
-        return Finding("locks", "note", f"file locks do not work here ({error}); leases are used")
+        return Finding("locks", "bad", f"no file locks here ({error}); {NEEDED}")
     try:
         second.acquire(timeout=0)
     except Timeout:
-        return Finding("locks", "ok", "a file that is locked stays locked")
+        return Finding("locks", "ok", "a file that is locked stays locked on this machine")
     finally:
         first.release()
     second.release()
-    return Finding("locks", "note", "locks have no effect here; leases are used")
+    return Finding("locks", "bad", f"file locks have no effect here; {NEEDED}")
 
 
 def study(root: Path) -> Iterator[Finding]:

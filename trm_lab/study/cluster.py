@@ -238,11 +238,6 @@ class _SlurmJob:
         alive = (there is not None and there.live) or self.pulse != before
         self.missed = 0 if alive else self.missed + 1
 
-    def waits(self) -> str:
-        """Give SLURM's reason for a pending job."""
-        there = self._seen()
-        return there.reason if there is not None and there.pending else ""
-
     def failure(self) -> str:
         state = self._last()
         return f"SLURM says {state}" if state and state != "COMPLETED" else ""

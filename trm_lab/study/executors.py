@@ -41,9 +41,6 @@ class Job(Protocol):
     def done(self) -> bool:
         """Say whether the run's process has ended, well or not, and will not come back."""
 
-    def waits(self) -> str:
-        """Give why the job has not started yet; empty if it has."""
-
     def failure(self) -> str:
         """Give why the process failed; empty if it did not, or nothing is known."""
 
@@ -144,9 +141,6 @@ class _Ended:
     def done(self) -> bool:
         return True
 
-    def waits(self) -> str:
-        return ""
-
     def failure(self) -> str:
         return self._failure
 
@@ -210,9 +204,6 @@ class _LocalJob:
     def done(self) -> bool:
         return bool(self.job.done(force_check=True))
 
-    def waits(self) -> str:
-        return ""
-
     def failure(self) -> str:
         if not self.job.paths.result_pickle.exists():
             return ""  # killed; submitit would let the driver wait for what does not come
@@ -241,10 +232,6 @@ class Orphan:
     def done(self) -> bool:
         """Say whether the folder is free again."""
         return not is_busy(self.run)
-
-    def waits(self) -> str:
-        """It has started."""
-        return ""
 
     def failure(self) -> str:
         """Nothing is known of the process but what it wrote."""

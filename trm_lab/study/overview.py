@@ -35,6 +35,8 @@ class Row:
     job: str = ""
     reason: str = ""
     """Why the job waits, in the queue's words."""
+    live: bool = False
+    """Whether its job is in the queue, or may be as the queue does not answer."""
     role: str = ""
     """search for a run that a search chose: no cell of the study."""
 
@@ -46,7 +48,12 @@ class Row:
     @property
     def error(self) -> str:
         """Why the run ended, if it ended badly."""
-        return str((self.told.get("error") or {}).get("message") or "")
+        return str(_part(self.told, "error").get("message") or "")
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The best evaluation so far; empty before any."""
+        return _part(self.told, "best")
 
 
 def overview(root: Path) -> list[Row]:
@@ -87,10 +94,14 @@ def _trial(root: Path, path: Path, said: dict[str, Any]) -> Row:
 def _with_job(row: Row, job: str, said: dict[str, str], silence: str) -> Row:
     """Join what the folder and the queue say."""
     state, reason = row.state, said.get(job, silence if job else "")
-    if state in (State.RUNNING, State.LOST) and not row.folder.busy():
+    live = job in said or bool(job and silence)
+    # Between nodes locks may not be seen, so that a job at work, or of which nothing is known,
+    # leaves the run as it is recorded.
+    at_work = state is State.RUNNING and live and (bool(silence) or not reason)
+    if state in (State.RUNNING, State.LOST) and not at_work and not row.folder.busy():
         # Nobody works on it; a job that waits for its next turn will.
         state = State.WAITING if job in said else State.LOST
-    return replace(row, state=state, job=job, reason=reason)
+    return replace(row, state=state, job=job, reason=reason, live=live)
 
 
 def _said(asked: dict[str, str]) -> tuple[dict[str, str], str]:
@@ -100,6 +111,12 @@ def _said(asked: dict[str, str]) -> tuple[dict[str, str], str]:
         return slurm.reasons(asked.values()), ""
     except slurm.SilentError as error:
         return {}, f"SLURM does not answer: {error}"
+
+
+def _part(told: dict[str, Any], name: str) -> dict[str, Any]:
+    """Give a part of a status.json, which may be damaged."""
+    part = told.get(name)
+    return part if isinstance(part, dict) else {}
 
 
 def _open(state: State) -> bool:

@@ -1,5 +1,7 @@
 """The study's metric, read from a run folder."""
 
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -7,7 +9,14 @@ import numpy as np
 
 from trm_lab.accounting import account
 from trm_lab.config.study import Study
+from trm_lab.errors import ConfigError
 from trm_lab.study.plan import Run
+
+_UNREADABLE = (
+    OSError, EOFError, ValueError, KeyError, IndexError, TypeError, NotImplementedError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What numpy raises for damaged .npz files."""
 
 
 def evaluations(
@@ -48,11 +57,19 @@ def objectives(run: Run, study: Study) -> list[float]:
 
 
 def final_value(run: Run, study: Study) -> float:
-    """Read the metric of a completed run from its test outcomes."""
+    """Read the metric of a completed run from its test outcomes.
+
+    Raises:
+        ConfigError: they are missing or damaged.
+    """
     name, wanted = _metric(run, study)
-    with np.load(run.folder.evaluation("last")) as found:
-        values = found["solved" if name == "puzzle_accuracy" else "cell_accuracy"]
-        return float(values[:, found["steps"].tolist().index(wanted)].mean())
+    path = run.folder.evaluation("last")
+    try:
+        with path.open("rb") as file, np.load(file) as found:
+            values = found["solved" if name == "puzzle_accuracy" else "cell_accuracy"]
+            return float(values[:, found["steps"].tolist().index(wanted)].mean())
+    except _UNREADABLE as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
 
 
 def _metric(run: Run, study: Study) -> tuple[str, int]:

@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -160,7 +161,10 @@ def finished(folder: RunFolder, recipe: Recipe) -> tuple[Counters, dict[str, flo
                 found = {name: archive[name] for name in archive.files}
             if which == "last" and int(found["update"]) != recipe.train.updates:
                 return None
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, SafetensorError):
+    except (
+        OSError, EOFError, ValueError, KeyError, TypeError, NotImplementedError,
+        zipfile.BadZipFile, zlib.error, SafetensorError,
+    ):  # fmt: skip
         return None
     records = folder.records()
     fields = Counters.__dataclass_fields__
