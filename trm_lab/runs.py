@@ -187,7 +187,7 @@ class RunFolder:
         return validate(Recipe, read_yaml(self.recipe_file))
 
     def ask_to_cancel(self) -> None:
-        """Leave word for whoever works here, on any machine, that the run is to stop."""
+        """Leave word for whoever works here, now or later, on any machine: the run is to stop."""
         self.path.mkdir(parents=True, exist_ok=True)
         self.cancel_file.touch()
 

@@ -25,6 +25,7 @@ class Before:
     started_utc: str | None = None
     solver: dict[str, Any] | None = None
     remarks: tuple[str, ...] = ()
+    checkpointed: int = 0
 
     @classmethod
     def of(cls, folder: RunFolder) -> "Before":
@@ -44,6 +45,7 @@ class Before:
             told("started_utc", str, None),
             told("solver", dict, None),
             tuple(remarks),
+            told("checkpointed", int, 0),
         )
 
 
