@@ -12,6 +12,7 @@ from tests.training.tiny_run import EXECUTION, results, tiny_recipe
 from trm_lab.core.reasoner import Reasoner
 from trm_lab.errors import RunBusyError, Superseded
 from trm_lab.lease import SETTLE_SECONDS, Lease, holder
+from trm_lab.locks import Lock, hold
 from trm_lab.runs import RunFolder, State
 from trm_lab.training import heartbeat, loop, train
 from trm_lab.training.stop import Stop
@@ -172,18 +173,17 @@ def test_a_heart_stops_where_the_run_is_no_longer_ours(tmp_path: Path) -> None:
 def test_a_busy_folder_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held = RunFolder(tmp_path).lock()
     times: list[float] = []
-    plain = trm_lab.runs.FileLock.acquire
 
-    def acquire(lock: Any, timeout: float, **kinds: Any) -> Any:
-        times.append(timeout)
-        if timeout > 1:
+    def held_after(path: Path, patience: float) -> Lock:
+        times.append(patience)
+        if patience > 1:
             held.release()
-        return plain(lock, timeout, **kinds)
+        return hold(path, patience)
 
-    monkeypatch.setattr(trm_lab.runs.FileLock, "acquire", acquire)
+    monkeypatch.setattr(trm_lab.runs, "hold", held_after)
     with pytest.raises(RunBusyError):
         train(RECIPE, tmp_path, execution=EXECUTION)
     assert RunFolder(tmp_path).busy()
     assert train(RECIPE, tmp_path, execution=EXECUTION, patience=7.0) is State.COMPLETED
-    assert times == [0.25, 0, 7.0]
+    assert times == [0.25, 7.0]
     assert not RunFolder(tmp_path).busy()

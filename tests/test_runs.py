@@ -1,6 +1,10 @@
 """The run folder, and files that appear whole or not at all."""
 
+import errno
+import fcntl
+import itertools
 import json
+import math
 import os
 import re
 import subprocess
@@ -8,11 +12,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock, Timeout
 
+import trm_lab.runs
 from tests.training.tiny_run import tiny_recipe
 from trm_lab.atomic import replacing, write_text
 from trm_lab.errors import ConfigError, RunBusyError
 from trm_lab.runs import SCHEMA, RunFolder, State, now
+from trm_lab.training.heartbeat import HEARTBEAT_SECONDS
 
 
 @pytest.fixture
@@ -234,3 +241,99 @@ def test_asking_whether_a_folder_is_busy_changes_nothing(folder: RunFolder) -> N
     assert half.exists()
     folder.sweep()
     assert not half.exists()
+
+
+def without_locks(*_: object) -> None:
+    raise OSError(errno.ENOLCK, "No locks available")
+
+
+def test_without_locks_the_heartbeat_tells_who_works(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fcntl, "flock", without_locks)
+    monkeypatch.setattr(trm_lab.runs, "LOOK_SECONDS", 0.3)
+    assert not folder.busy()
+    folder.lock().release()
+    folder.heartbeat.touch()
+    assert not folder.busy()  # left by a killed process
+    folder.lock().release()
+    times = itertools.count(1)
+    monkeypatch.setattr(RunFolder, "pulse", lambda _: next(times))
+    assert folder.busy()
+    with pytest.raises(RunBusyError, match="another process is running this run"):
+        folder.lock()
+
+
+def test_a_look_lasts_from_one_heartbeat_to_the_next() -> None:
+    assert trm_lab.runs.LOOK_SECONDS > HEARTBEAT_SECONDS + 1
+
+
+def test_a_lock_that_may_not_be_read_is_not_known_and_the_heartbeat_tells(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, opened = folder.lock(), os.open
+
+    def refused(path: Path, flags: int, *mode: int) -> int:
+        if Path(path).name == ".lock":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", refused)
+    assert not folder.busy()
+    times = itertools.count(1)
+    monkeypatch.setattr(RunFolder, "pulse", lambda _: next(times))
+    assert folder.busy()
+    lock.release()
+
+
+def test_a_folder_that_is_read_only_tells_whether_it_is_busy(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, opened = folder.lock(), os.open
+
+    def read_only(path: Path, flags: int, *mode: int) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", read_only)
+    assert folder.busy()
+    lock.release()
+    assert not folder.busy()
+
+
+def test_a_file_lock_of_another_kind_is_seen(folder: RunFolder) -> None:
+    folder.path.mkdir()
+    with FileLock(folder.path / ".lock"):
+        assert folder.busy()
+        with pytest.raises(RunBusyError):
+            folder.lock()
+    lock = folder.lock()
+    with pytest.raises(Timeout):
+        FileLock(folder.path / ".lock").acquire(timeout=0)
+    lock.release()
+
+
+@pytest.mark.parametrize(
+    ("field", "bad", "good"),
+    [
+        ("best", "x", None),
+        ("best", [1], {"update": 3}),
+        ("best", {"puzzle_accuracy": "x"}, {"update": 3, "puzzle_accuracy": 0.5}),
+        ("error", "x", {"message": "m"}),
+        ("checkpointed", "x", 4),
+        ("checkpointed", True, 0),
+        ("update", None, 3),
+        ("update", math.inf, 3),
+        ("updates", [], 12),
+        ("attempt", {}, 2),
+    ],
+)
+def test_a_field_of_the_wrong_kind_is_left_out_and_the_rest_read(
+    folder: RunFolder, field: str, bad: object, good: object
+) -> None:
+    folder.path.mkdir()
+    for value, read in ((bad, {}), (good, {field: good})):
+        folder.status_file.write_text(json.dumps({"state": "running", "pid": 7, field: value}))
+        assert folder.status() == {"state": "running", "pid": 7, **read}
+        assert folder.state() is State.RUNNING

@@ -14,6 +14,7 @@ Torch-free: the driver and the collector read these files too.
 import json
 import math
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,19 +23,27 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 
 from trm_lab.atomic import append_text, flush, telling, write_bytes, write_text
 from trm_lab.config.recipe import Recipe
 from trm_lab.config.source import read_yaml
 from trm_lab.config.validate import validate
 from trm_lab.errors import ConfigError, RunBusyError
+from trm_lab.locks import Lock, LocksUnknown, hold, is_held
 
 SCHEMA = 1
 """Version of status.json."""
 
 PROBE_SECONDS = 0.25
 """How long a lock is waited for at least: others take it for a moment to see whether it is free."""
+
+LOOK_SECONDS = 7.0
+"""How long a heartbeat is watched where locks do not tell; longer than between two beats."""
+
+MAPPINGS = ("accounting", "best", "data", "environment", "error", "job", "solver")
+NUMBERS = ("attempt", "checkpointed", "cpu_seconds", "examples", "flops", "seconds", "update",
+           "updates")  # fmt: skip
+"""Fields of status.json that are mappings or null, and those that are numbers."""
 
 NOT_IN_SWEEP = "not in this sweep"
 """What is said of a study's run that the last sweep leaves out and that never began."""
@@ -89,31 +98,49 @@ class RunFolder:
         """Path of the test outcomes of the last or the best weights."""
         return self.path / "evaluation" / f"{which}.npz"
 
-    def lock(self, patience: float = 0.0) -> FileLock:
+    def lock(self, patience: float = 0.0) -> Lock:
         """Take the folder for this process, waiting up to `patience` seconds for another.
+
+        On a file system without locks the folder is taken if its heartbeat stands still; of two
+        that come at the same moment the lease then leaves one.
 
         Raises:
             RunBusyError: another process holds it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock")
+        busy = RunBusyError(f"{self.path}: another process is running this run")
+        deadline = time.monotonic() + patience
         try:
-            lock.acquire(timeout=max(patience, PROBE_SECONDS), poll_interval=0.02)
-        except Timeout:
-            raise RunBusyError(f"{self.path}: another process is running this run") from None
-        return lock
+            return hold(self.path / ".lock", max(patience, PROBE_SECONDS))
+        except TimeoutError:
+            raise busy from None
+        except LocksUnknown:
+            while self.beats():
+                if time.monotonic() >= deadline:
+                    raise busy from None
+            return Lock()
 
     def busy(self) -> bool:
-        """Say whether some process works in the folder."""
-        if not (self.path / ".lock").exists():
-            return False
-        lock = FileLock(self.path / ".lock")
+        """Say whether some process works in the folder.
+
+        Where locks do not tell, the heartbeat does, which takes up to `LOOK_SECONDS`.
+        """
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return True
-        lock.release()
-        return False
+            return is_held(self.path / ".lock")
+        except LocksUnknown:
+            return self.beats()
+
+    def beats(self) -> bool:
+        """Watch the heartbeat, and say whether it goes on; a folder closed to us has none."""
+        try:
+            first = now = self.pulse()
+            deadline = time.monotonic() + LOOK_SECONDS
+            while now is not None and now == first and time.monotonic() < deadline:
+                time.sleep(0.05)
+                now = self.pulse()
+        except PermissionError:
+            return False
+        return now is not None and now != first
 
     def pulse(self) -> int | None:
         """Give the time of the last heartbeat (ns, of the file system); None between runs.
@@ -160,7 +187,7 @@ class RunFolder:
         return validate(Recipe, read_yaml(self.recipe_file))
 
     def ask_to_cancel(self) -> None:
-        """Leave word for whoever works here, on any machine, that the run is to stop."""
+        """Leave word for whoever works here, now or later, on any machine: the run is to stop."""
         self.path.mkdir(parents=True, exist_ok=True)
         self.cancel_file.touch()
 
@@ -172,12 +199,17 @@ class RunFolder:
         return asked
 
     def status(self) -> dict[str, Any] | None:
-        """Read status.json; None if there is none or it cannot be read."""
+        """Read status.json; None if there is none or it cannot be read.
+
+        Fields of the wrong kind are left out, so that nobody who reads the others stumbles.
+        """
         try:
             status = json.loads(self.status_file.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             return None
-        return status if isinstance(status, dict) and "state" in status else None
+        if not isinstance(status, dict) or "state" not in status:
+            return None
+        return {name: value for name, value in status.items() if _sound(name, value)}
 
     def state(self) -> State:
         """Give the recorded state; waiting where nothing is recorded yet."""
@@ -271,6 +303,22 @@ def _record(line: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) and isinstance(record.get("update"), int) else None
+
+
+def _sound(name: str, value: Any) -> bool:
+    """Say whether a field of status.json is what it should be."""
+    if name in NUMBERS:
+        return _is_number(value)
+    if name not in MAPPINGS or value is None:
+        return True
+    if not isinstance(value, dict):
+        return False
+    return name != "best" or all(part is None or _is_number(part) for part in value.values())
+
+
+def _is_number(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and math.isfinite(value)
 
 
 def now() -> str:

@@ -189,6 +189,50 @@ def test_a_cancelled_run_says_so_and_can_go_on(undisturbed, tmp_path: Path) -> N
     assert results(tmp_path) == undisturbed(RECIPE)
 
 
+def test_a_word_to_cancel_is_heeded_before_any_update_and_stays(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.ask_to_cancel()
+    for attempt in (1, 2):  # as of a job that is put back
+        assert run_until(tmp_path) == (State.CANCELLED, 0)
+        status = folder.status()
+        assert (status["update"], status["attempt"]) == (0, attempt)
+        assert status["error"]["message"] == "cancelled by hand"
+        assert folder.asked_to_cancel()
+    assert not folder.metrics_file.exists()
+    assert folder.asked_to_cancel(clear=True)
+    assert train(RECIPE, tmp_path, execution=EXECUTION) is State.COMPLETED
+
+
+def test_a_run_told_to_leave_asks_whether_it_is_cancelled(tmp_path: Path) -> None:
+    folder, stop = RunFolder(tmp_path), Stop()
+
+    def leave(updates: int) -> None:
+        if updates == 3:  # scancel right after the word, which no heartbeat has seen yet
+            folder.ask_to_cancel()
+            stop.request(State.WAITING, "told to leave by SIGTERM")
+
+    with after(Session, "advance", leave):
+        assert train(RECIPE, tmp_path, execution=RARELY, stop=stop) is State.CANCELLED
+    status = folder.status()
+    assert (status["state"], status["checkpointed"]) == ("cancelled", 3)
+    assert status["error"] == {"type": "Stopped", "message": "cancelled by hand"}
+    assert folder.asked_to_cancel()
+
+
+def test_an_attempt_that_ends_before_its_first_update_tells_of_the_checkpoint(
+    tmp_path: Path,
+) -> None:
+    assert run_until(tmp_path, updates=3)[0] is State.WAITING
+    assert run_until(tmp_path, updates=0) == (State.WAITING, 0)
+    status = RunFolder(tmp_path).status()
+    assert (status["update"], status["checkpointed"], status["attempt"]) == (0, 3, 2)
+    for path in (RunFolder(tmp_path).checkpoint, RunFolder(tmp_path).previous):
+        path.unlink(missing_ok=True)
+    with after(Session, "advance", lambda _: 1 / 0), pytest.raises(ZeroDivisionError):
+        train(RECIPE, tmp_path, execution=RARELY)
+    assert RunFolder(tmp_path).status()["checkpointed"] == 0  # it is lost
+
+
 def test_the_first_request_stays_but_for_a_cancel() -> None:
     stop = Stop()
     stop.check()

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 
 from trm_lab.lease import Lease
 from trm_lab.runs import RunFolder, State
-from trm_lab.training.stop import Stop
+from trm_lab.training.stop import BY_HAND, Stop
 
 HEARTBEAT_SECONDS = 5.0
 """Least time between two writings of status.json while training, and between two heartbeats."""
@@ -20,6 +20,7 @@ def beating(
     """Touch the folder's heartbeat all the while, also through data building and evaluation.
 
     At every beat, and at the first, a word left in the folder that the run is to stop is heeded.
+    It stays, for a job that is put back: who takes it back is a driver, or a user's retry.
 
     Whoever watches looks whether its time changes (`RunFolder.pulse`).  It tells that the process
     lives, not that it gets on; how far it got is in status.json.  A file of its own, so that the
@@ -51,4 +52,4 @@ def beating(
 
 def _heed(folder: RunFolder, stop: Stop) -> None:
     if folder.asked_to_cancel():
-        stop.request(State.CANCELLED, "cancelled by hand")
+        stop.request(State.CANCELLED, BY_HAND)

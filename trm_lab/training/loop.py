@@ -30,7 +30,7 @@ from trm_lab.training.evaluation import outcomes
 from trm_lab.training.heartbeat import HEARTBEAT_SECONDS, beating
 from trm_lab.training.recovery import Before, resumed
 from trm_lab.training.session import Session
-from trm_lab.training.stop import Stop, Stopped, check_together
+from trm_lab.training.stop import BY_HAND, Stop, Stopped, check_together
 from trm_lab.training.stream import Stream
 from trm_lab.training.trackers import tracking
 
@@ -109,9 +109,9 @@ def _through(run: "_Run", cache: Path | None) -> State:
     except Superseded:
         raise
     except Stopped as stopped:
-        if stopped.state is State.CANCELLED:
-            run.folder.asked_to_cancel(clear=True)  # heard
-        return run.status(stopped.state, stopped)
+        asked = run.folder.asked_to_cancel()  # the word may be too new for the heartbeat
+        told = Stopped(State.CANCELLED, BY_HAND) if asked else stopped
+        return run.status(told.state, told)
     except Diverged as error:
         return run.status(State.DIVERGED, error)
     except BaseException as error:  # not an Exception: an interrupt, or the executor's own signal
@@ -161,7 +161,7 @@ class _Run:
             "data": None,
             "environment": None,
         }
-        self.solver = before.solver
+        self.solver, self.checkpointed = before.solver, before.checkpointed
         self.beat = 0.0
         self.saved = time.monotonic()
         self.kept: tuple[int, int] | None = None
@@ -192,7 +192,8 @@ class _Run:
 
         going = resumed(fresh, self.folder, data.fingerprint)
         session = self.session = going.session
-        self.kept, self.remarks = going.kept, self.remarks + going.remarks
+        self.kept, self.checkpointed = going.kept, 0  # until here what was told before counts
+        self.remarks += going.remarks
         if going.done:
             return
         self.status(State.RUNNING)
@@ -338,7 +339,7 @@ class _Run:
                 **self.fixed,
                 "finished_utc": now() if ended else None,
                 **self.counters(),
-                "checkpointed": self.kept[0] if self.kept else 0,
+                "checkpointed": self.kept[0] if self.kept else self.checkpointed,
                 "best": self.session.best if self.session else None,
                 "solver": self.solver or None,
                 "error": told,

@@ -26,6 +26,7 @@ class Before:
     started_utc: str | None = None
     solver: dict[str, Any] | None = None
     remarks: tuple[str, ...] = ()
+    checkpointed: int = 0
 
     @classmethod
     def of(cls, folder: RunFolder) -> "Before":
@@ -45,6 +46,7 @@ class Before:
             told("started_utc", str, None),
             told("solver", dict, None),
             tuple(remarks),
+            told("checkpointed", int, 0),
         )
 
 

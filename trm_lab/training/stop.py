@@ -11,6 +11,9 @@ import torch
 from trm_lab.runs import State
 from trm_lab.training.distributed import Group
 
+BY_HAND = "cancelled by hand"
+"""Said of a run in whose folder a word was left that it is to stop."""
+
 
 class Stopped(Exception):
     """The run leaves because it was asked to."""
