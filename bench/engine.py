@@ -164,6 +164,7 @@ class Stub:
         return 8 - len(jobs)
 
     def adopt(self, runs: Sequence[Any], again: bool) -> dict[str, Any]:
+        del again
         from trm_lab.study.executors import _orphans
 
         return _orphans(runs)

@@ -75,6 +75,7 @@ class Scripted:
         return dict(made)
 
     def adopt(self, _: Sequence[Run], again: bool) -> dict[str, Job]:
+        del again
         return {}
 
     def room(self, jobs: Collection[Job]) -> int:
