@@ -508,12 +508,3 @@ def test_status_leaves_runs_as_they_are_recorded_while_the_queue_is_silent(site:
     row = next(row for row in overview(plan.root) if row.key == first)
     assert (row.state, row.live) == (State.RUNNING, True)
     assert row.reason.startswith("SLURM does not answer: ")
-
-
-def test_a_status_with_odd_parts_is_shown(plan: Plan):
-    plan.write()
-    folder = next(plan.runs()).folder
-    folder.path.mkdir(parents=True)
-    folder.write_status({"state": "failed", "error": "x", "best": "y"})
-    row = next(row for row in overview(plan.root) if row.folder.path == folder.path)
-    assert (row.state, row.error, row.best) == (State.FAILED, "", {})

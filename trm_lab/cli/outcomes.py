@@ -73,13 +73,14 @@ def conclude(root: Path) -> list[str]:
 
 def _told(row: "Row") -> dict[str, Any]:
     """Give what is known of a run."""
+    best = row.told.get("best") or {}
     return {
         "cell": row.variant,
         "seed": row.seed,
         "state": row.state.value,
         "update": row.told.get("update", 0),
         "of": row.of,
-        "best validation": row.best.get("puzzle_accuracy"),
+        "best validation": best.get("puzzle_accuracy"),
         "seconds": row.told.get("seconds"),
         "attempt": row.told.get("attempt", 0),
         "job": row.job,

@@ -3,6 +3,7 @@
 Each finding says what is so and, where something can be done, what.
 """
 
+import fcntl
 import platform
 import shutil
 import tempfile
@@ -11,8 +12,6 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
-
-from filelock import FileLock, Timeout
 
 from trm_lab.errors import ConfigError
 from trm_lab.runs import RunFolder, State
@@ -89,18 +88,16 @@ def place(folder: Path) -> Iterator[Finding]:
 
 def _locks(path: Path) -> Finding:
     """Try whether a second taker of a lock is refused."""
-    first, second = FileLock(path), FileLock(path)
-    try:
-        first.acquire(timeout=0)
-    except (Timeout, OSError, NotImplementedError) as error:
-        return Finding("locks", "bad", f"no file locks here ({error}); {NEEDED}")
-    try:
-        second.acquire(timeout=0)
-    except Timeout:
-        return Finding("locks", "ok", "a file that is locked stays locked on this machine")
-    finally:
-        first.release()
-    second.release()
+    # Not by filelock, which on some systems without locks makes a file stand for one.
+    with path.open("wb") as first, path.open("wb") as second:
+        try:
+            fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            return Finding("locks", "bad", f"no file locks here ({error}); {NEEDED}")
+        try:
+            fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return Finding("locks", "ok", "a file that is locked stays locked on this machine")
     return Finding("locks", "bad", f"file locks have no effect here; {NEEDED}")
 
 

@@ -48,12 +48,7 @@ class Row:
     @property
     def error(self) -> str:
         """Why the run ended, if it ended badly."""
-        return str(_part(self.told, "error").get("message") or "")
-
-    @property
-    def best(self) -> dict[str, Any]:
-        """The best evaluation so far; empty before any."""
-        return _part(self.told, "best")
+        return str((self.told.get("error") or {}).get("message") or "")
 
 
 def overview(root: Path) -> list[Row]:
@@ -111,12 +106,6 @@ def _said(asked: dict[str, str]) -> tuple[dict[str, str], str]:
         return slurm.reasons(asked.values()), ""
     except slurm.SilentError as error:
         return {}, f"SLURM does not answer: {error}"
-
-
-def _part(told: dict[str, Any], name: str) -> dict[str, Any]:
-    """Give a part of a status.json, which may be damaged."""
-    part = told.get(name)
-    return part if isinstance(part, dict) else {}
 
 
 def _open(state: State) -> bool:
