@@ -10,19 +10,29 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trm_lab.runs import State
+from trm_lab.runs import RunFolder, State
+from trm_lab.study.attempts import progress
+from trm_lab.study.notices import LEAVE, Notices
 
 LOG = "worker.log"
 """File in the run folder that takes what the worker prints."""
 PATIENCE = 30.0
 """Seconds to wait for a predecessor that is still dying; a requeued job may overtake itself."""
 REQUEUE_SECONDS = 30
+PREDECESSOR_SECONDS = 60.0
+"""How long a driver's job waits for a driver before it that still holds the study."""
+AGAIN_SECONDS = 2.0
+ALREADY = "already driving"
+"""What a driver says that finds another at work."""
+ENDED = (State.CANCELLED, State.FAILED)
+"""States in which a job that was put back leaves a run: others may ask for it again."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,7 @@ class Work:
 
     def __call__(self) -> list[str]:
         """Work, and give the state in which each run ended."""
+        notices = Notices()
         if self.executor == "local":  # submitit hides all GPUs from local jobs
             os.environ.pop("CUDA_VISIBLE_DEVICES", None)
             if self.devices is not None:
@@ -55,9 +66,9 @@ class Work:
         if self.executor == "slurm" and int(os.environ.get("SLURM_NTASKS", "1")) > 1:
             os.environ.update(_rendezvous())
         if len(self.tasks) > 1:
-            return _side_by_side(self.tasks, self.executor)
+            return _side_by_side(self.tasks, self.executor, notices)
         with _logged(Path(self.tasks[0].folder) / LOG):
-            return [_heeding_signals(self.tasks[0], self.executor, job)]
+            return [_heeding_signals(self.tasks[0], self.executor, job, notices)]
 
     def checkpoint(self, *_: Any) -> None:
         """Never called: the signals that submitit would answer so are answered by the run.
@@ -75,19 +86,23 @@ class Drive:
     arguments: tuple[str, ...]
 
     def __call__(self) -> int:
-        """Drive to the end; at the end of the wall time leave, and be put back into the queue."""
-        noticed: list[int] = []
+        """Drive to the end; at the end of the wall time leave, and be put back into the queue.
 
-        def notice(number: int, _: object) -> None:
-            noticed.append(number)
-            driver.send_signal(signal.SIGINT)  # its jobs stay, and it finds them again
-
-        driver = subprocess.Popen([sys.executable, "-m", "trm_lab.cli", *self.arguments])
-        for number in (signal.SIGTERM, signal.SIGUSR2):
-            signal.signal(number, notice)
-        code = driver.wait()
-        if noticed and noticed[0] == signal.SIGUSR2:
-            _requeue(str(_job("slurm")["id"]))
+        A driver that was put back goes on; it does not ask for failed and cancelled runs again.
+        """
+        notices, job = Notices(), _job("slurm")
+        arguments = [*self.arguments, "--carry-on"] if job["restart"] else [*self.arguments]
+        command = [sys.executable, "-m", "trm_lab.cli", *arguments]
+        deadline = time.monotonic() + PREDECESSOR_SECONDS
+        while True:
+            code, words = _told(command, notices)
+            # The driver of the job's last turn may still be dying, on another node.
+            early = code == 2 and ALREADY in words and time.monotonic() < deadline
+            if not early or notices.heard:
+                break
+            time.sleep(AGAIN_SECONDS)
+        if notices.of_wall_time:
+            _requeue(job["id"])
         return code
 
     def checkpoint(self, *_: Any) -> None:
@@ -97,6 +112,19 @@ class Drive:
             RuntimeError: always.
         """
         raise RuntimeError("the driver answers signals itself")
+
+
+def _told(command: Sequence[str], notices: Notices) -> tuple[int, str]:
+    """Run a driver that hears of our signals; give its exit code and its last words."""
+    last = ""
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, errors="replace") as driver:
+        # Its jobs stay at an interrupt, and it finds them again.
+        notices.answered_by(lambda _: driver.send_signal(signal.SIGINT))
+        assert driver.stderr is not None
+        for line in driver.stderr:
+            print(line, end="", file=sys.stderr, flush=True)
+            last = line.strip() or last
+    return driver.returncode, last
 
 
 def work(task: Task, **how: Any) -> State:
@@ -121,28 +149,41 @@ def work(task: Task, **how: Any) -> State:
         )
 
 
-def _heeding_signals(task: Task, executor: str, job: Mapping[str, Any]) -> str:
+def _heeding_signals(task: Task, executor: str, job: Mapping[str, Any], notices: Notices) -> str:
     """Work until the end or a signal, and put the job back into the queue if there is notice."""
+    folder = RunFolder(task.folder)
+    before = folder.state()
+    if job.get("restart") and before in ENDED:
+        return before.value  # the job was put back for others, or by SLURM itself
     from trm_lab.training.stop import Stop
 
     stop = Stop()
-    noticed: list[int] = []
 
-    def notice(number: int, _: object) -> None:
+    def leave(number: int) -> None:
         """Ask the run to stop; once, so that a further signal does not disturb its last words."""
-        if not noticed:
-            noticed.append(number)
+        if not stop.requested:
             # A local job is terminated by its driver only, a SLURM job by whoever wants its place.
             ended = executor == "local" and number == signal.SIGTERM
             state = State.CANCELLED if ended else State.WAITING
             stop.request(state, f"told to leave by {signal.Signals(number).name}")
 
-    for number in (signal.SIGTERM, signal.SIGUSR2):
-        signal.signal(number, notice)
+    notices.answered_by(leave)
+    start = progress(folder)
     state = work(task, stop=stop, job=job, patience=PATIENCE)
-    if state is State.WAITING and executor == "slurm" and noticed == [signal.SIGUSR2]:
-        _requeue(str(job["id"]))
+    if executor == "slurm" and notices.of_wall_time:
+        _requeue_if_it_helps([folder], [start], str(job["id"]))
     return state.value
+
+
+def _requeue_if_it_helps(folders: Sequence[RunFolder], starts: Sequence[int], job: str) -> None:
+    """Put our job back if a run is left, and one came further.
+
+    Otherwise the driver counts an attempt: nothing else would bound turns that come to nothing.
+    """
+    left = any(not (state := f.state()).final and state not in ENDED for f in folders)
+    further = any(progress(f) > start for f, start in zip(folders, starts, strict=True))
+    if left and further:
+        _requeue(job)
 
 
 def _rendezvous() -> dict[str, str]:
@@ -183,38 +224,45 @@ def _requeue(job: str) -> None:
     print(f"job {job}: {words}", flush=True)
 
 
-def _side_by_side(tasks: Sequence[Task], executor: str) -> list[str]:
+def _side_by_side(tasks: Sequence[Task], executor: str, notices: Notices) -> list[str]:
     """Run each task in a process of its own and pass signals on."""
-    children = []
-    for task in tasks:
-        Path(task.folder).mkdir(parents=True, exist_ok=True)
-        with (Path(task.folder) / LOG).open("ab") as log:
-            child = subprocess.Popen(
-                [sys.executable, "-m", "trm_lab.study.worker", executor],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        assert child.stdin is not None
-        child.stdin.write(json.dumps(asdict(task)).encode())
-        child.stdin.close()
-        children.append(child)
-    noticed: list[int] = []
+    folders = [RunFolder(task.folder) for task in tasks]
+    starts = [progress(folder) for folder in folders]
+    # A child is born deaf, and listens once it can answer.
+    signal.pthread_sigmask(signal.SIG_BLOCK, LEAVE)
+    try:
+        children = [_started(task, executor) for task in tasks]
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, LEAVE)
 
-    def forward(number: int, _: object) -> None:
-        noticed.append(number)
+    def forward(number: int) -> None:
         for child in children:
             if child.poll() is None:
                 child.send_signal(number)
 
-    for number in (signal.SIGTERM, signal.SIGUSR2):
-        signal.signal(number, forward)
+    notices.answered_by(forward)
     codes = [child.wait() for child in children]
-    if noticed and noticed[0] == signal.SIGUSR2 and executor == "slurm":
-        _requeue(str(_job(executor)["id"]))
+    if executor == "slurm" and notices.of_wall_time:
+        _requeue_if_it_helps(folders, starts, str(_job(executor)["id"]))
     if any(codes):
         raise RuntimeError(f"of {len(codes)} runs {sum(map(bool, codes))} ended badly: {codes}")
     return ["ended"] * len(codes)
+
+
+def _started(task: Task, executor: str) -> "subprocess.Popen[bytes]":
+    """Start a process that works on a task."""
+    Path(task.folder).mkdir(parents=True, exist_ok=True)
+    with (Path(task.folder) / LOG).open("ab") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "trm_lab.study.worker", executor],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    assert child.stdin is not None
+    child.stdin.write(json.dumps(asdict(task)).encode())
+    child.stdin.close()
+    return child
 
 
 def _job(executor: str) -> dict[str, Any]:
@@ -263,12 +311,12 @@ def _logged(path: Path) -> Iterator[None]:
 
 def _child() -> None:
     """Work on the task on standard input: one of several in a job."""
-    executor = sys.argv[1]
+    notices, executor = Notices(), sys.argv[1]
     job = _job(executor)
     # The parent puts the job back; a child only stops.
     packed = {**job, "packed": True}
     task = Task(**json.load(sys.stdin))
-    _heeding_signals(task, "packed" if executor == "slurm" else executor, packed)
+    _heeding_signals(task, "packed" if executor == "slurm" else executor, packed, notices)
 
 
 if __name__ == "__main__":
