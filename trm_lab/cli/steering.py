@@ -209,7 +209,7 @@ def _rows(root: Path, only: str | None, seed: int | None) -> "list[Row]":
 
 def _abandoned(root: Path, going: "list[Row]") -> bool:
     """Say whether nobody works on the runs that are left, nor will."""
-    from trm_lab.study.driver import driven
+    from trm_lab.study.driver_lock import driven
 
     return not (any(row.live or row.folder.busy() for row in going) or driven(root))
 
