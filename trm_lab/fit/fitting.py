@@ -94,9 +94,10 @@ def fit(
     solved = solve(rows, seed, starts)
     spread = _spread(rows, solved, interval, draws, level, seed)
     verdict = solved.verdict
-    if spread is not None and len(spread.draws) and solved.found is not None:
+    if spread is not None and solved.found is not None:
         estimate = rows.problem.own(solved.found.u)
-        verdict = with_interval(verdict, rows.problem.law.names, spread.lower, estimate)
+        resampled = len(spread.draws) > 0
+        verdict = with_interval(verdict, rows.problem, spread.lower, estimate, resampled=resampled)
     return report(
         rows, solved.found, verdict, spread,
         interval=interval, level=level, seed=seed, name=name,

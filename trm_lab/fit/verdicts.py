@@ -112,14 +112,23 @@ def judge(problem: Problem, found: Found) -> Verdict:
 
 
 def with_interval(
-    verdict: Verdict, names: tuple[str, ...], lower: FloatArray, estimate: FloatArray
+    verdict: Verdict, problem: Problem, lower: FloatArray, estimate: FloatArray, *, resampled: bool
 ) -> Verdict:
-    """Give the verdict where resampled clusters have told floors from 0 after all.
+    """Give the verdict with floors judged by the interval that is reported.
 
-    The test of a floor takes rows as independent; what clusters share is no noise of theirs.
+    A floor whose interval reaches 0 is not told from it.  One that the test of a floor did not
+    tell from 0 is told after all where resampled clusters say so: the test takes rows as
+    independent, and what clusters share is no noise of theirs.
     """
+    names = problem.law.names
     clear = dict(zip(names, lower > _NOTHING * estimate, strict=True))
-    return replace(verdict, floors=tuple(one for one in verdict.floors if not clear[one]))
+    touches = dict(zip(names, lower <= _NOTHING * estimate, strict=True))  # neither where it is NaN
+    floors = tuple(
+        one
+        for one in _free_floors(problem)
+        if touches[one] or (one in verdict.floors and not (resampled and clear[one]))
+    )
+    return replace(verdict, floors=floors)
 
 
 @dataclass(frozen=True)
@@ -197,17 +206,19 @@ def _flat(problem: Problem, u: FloatArray) -> bool:
     return any(float(np.ptp(one)) <= _SILENT * float(np.abs(one).max()) for one in parts)
 
 
+def _free_floors(problem: Problem) -> list[str]:
+    """Name the floors of losses that are fitted: one, or one per group."""
+    law = problem.law
+    name = (law.law if isinstance(law, Grouped) else law).floor_name
+    free = [n for n, moves in zip(law.names, problem.free, strict=True) if moves]
+    return [n for n in free if name and (n == name or n.startswith(f"{name}["))]
+
+
 def _floors(problem: Problem, found: Found) -> tuple[str, ...]:
     """Name the floors that cost no more than chance would when each is held at 0."""
     law = problem.law
-    inner = law.law if isinstance(law, Grouped) else law
-    name = inner.floor_name
-    names = [n for n in law.names if name and (n == name or n.startswith(f"{name}["))]
-    free = {n for n, moves in zip(law.names, problem.free, strict=True) if moves}
     low = []
-    for one in names:
-        if one not in free:
-            continue
+    for one in _free_floors(problem):
         without = Problem(
             law.hold(**{one: 0.0}),
             problem.X,
