@@ -110,7 +110,7 @@ def test_rows_of_one_value_are_taken_and_a_file_that_was_there_is_said_to_be_rep
             "give counts with their total, --y solved,TOTAL, and divide percentages by 100",
         ),
         (("runs.csv", "--law", "Powr(N)", "--y", "loss"), "did you mean 'Power'"),
-        (("runs.csv", "--where", "N=1"), "a table needs --law"),
+        (("runs.csv", "--where", "N=1"), "error: --where: without --law"),
         (("runs.csv", "--law", "Power(N)", "--y", "loss", "--where", "N"), "'N' is not COLUMN="),
         (
             ("runs.csv", "--law", "Power(N)", "--y", "loss", "--where", "ach=trm"),

@@ -10,11 +10,8 @@ import xarray as xr
 
 from trm_lab.fit.objectives import NAMES
 from trm_lab.fit.saved import fewest_clusters, law_of
-from trm_lab.fit.verdicts import STATUS
+from trm_lab.fit.verdicts import STATUS, ZERO
 from trm_lab.laws import GROUP
-
-ZERO = 1e-12
-"""Share of the data's size below which a value at a bound of 0 is printed as 0."""
 
 
 def describe(made: xr.Dataset) -> str:
@@ -99,11 +96,11 @@ def rounded(made: xr.Dataset) -> list[Rounded]:
     ):
         one = known[name.partition("[")[0]]
         own = next(p for p in law.own_parameters if p.name == one.name)
-        ends = [float(value), *map(float, ci)]
+        at, low, high = float(value), float(ci[0]), float(ci[1])
         if own.lower == 0 and not own.log and own.name not in moved:
             least = ZERO * (size if own.linear else min(size, 1.0))
-            ends = [0.0 if abs(end) < least else end for end in ends]
-        result.append(Rounded(name, *ends, held=one.fixed))
+            at, low, high = (0.0 if abs(end) < least else end for end in (at, low, high))
+        result.append(Rounded(name, at, low, high, one.fixed))
     return result
 
 
