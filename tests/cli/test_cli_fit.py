@@ -33,7 +33,10 @@ def test_a_law_is_fitted_to_a_table_and_saved(table: Path, trm_lab: TrmLab):
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()
     assert [line.split()[0] for line in lines[1:6]] == list(TRUTH)
-    assert lines[6].startswith("sum_power: converged; 16 runs in 16 clusters (row)")
+    assert lines[6].startswith("sum_power: converged; 16 rows in 16 clusters (row)")
+    assert re.fullmatch(
+        r"  rmse \S+ of ln loss; to compare laws: `backtest` in Python, docs/laws.md", lines[-2]
+    )
     assert lines[-1] == "saved: runs.sum_power.nc"
     made = xr.load_dataset("runs.sum_power.nc")
     np.testing.assert_allclose(made["coefficients"], [*TRUTH.values()], rtol=1e-8)
@@ -60,6 +63,24 @@ def test_counts_clusters_and_the_methods_paragraph(table: Path, trm_lab: TrmLab)
     np.testing.assert_allclose(made["coefficients"].sel(param="mu"), 21, atol=0.01)
     assert "We fitted Logistic(D)" in done.out
     assert "- [x] Objective: quasi_binomial" in done.out
+    assert "- [ ] Validation: to be filled in" in done.out
+    assert "of 16 rows, minimising the binomial deviance" in done.out
+    assert re.search(r"^g +0 +held$", done.out, re.MULTILINE)
+
+
+def test_rows_of_one_value_are_taken_and_a_file_that_was_there_is_said_to_be_replaced(
+    table: Path, trm_lab: TrmLab
+):
+    call = ("fit", "runs.csv", "--law", "PowerFloor(D)", "--y", "loss", "--interval", "none")
+    done = trm_lab(*call, "--where", "N=3000000", "--where", "arch=trm")
+    assert done.code == 0, done.err
+    assert "4 rows in 4 clusters" in done.out
+    assert "left out: 12 of 16 rows, not N=3000000, arch=trm" in done.out
+    made = xr.load_dataset("runs.power_floor.nc")
+    np.testing.assert_allclose(made["coefficients"].sel(param="alpha"), TRUTH["alpha_D"], rtol=1e-6)
+    assert trm_lab(*call, "--where", "N=1e6").out.splitlines()[-1] == (
+        "replaced: runs.power_floor.nc"
+    )
 
 
 @pytest.mark.parametrize(
@@ -84,6 +105,25 @@ def test_counts_clusters_and_the_methods_paragraph(table: Path, trm_lab: TrmLab)
         ),
         (("runs.csv", "--law", "PowerFloor(D)", "--y", "loss"), "cluster: rows repeat the same x"),
         (("runs.csv", "--law", "Saturating(D)", "--y", "loss", "--cluster", "N"), r"in \[0, 1\]"),
+        (
+            ("runs.csv", "--law", "Saturating(D)", "--y", "solved", "--cluster", "N"),
+            "give counts with their total, --y solved,TOTAL, and divide percentages by 100",
+        ),
+        (("runs.csv", "--law", "Powr(N)", "--y", "loss"), "did you mean 'Power'"),
+        (("runs.csv", "--where", "N=1"), "error: --where: without --law"),
+        (("runs.csv", "--law", "Power(N)", "--y", "loss", "--where", "N"), "'N' is not COLUMN="),
+        (
+            ("runs.csv", "--law", "Power(N)", "--y", "loss", "--where", "ach=trm"),
+            "--where: the data have no column 'ach'; did you mean 'arch'",
+        ),
+        (
+            ("runs.csv", "--law", "Power(N)", "--y", "loss", "--where", "arch=tmr"),
+            "--where: no row has arch 'tmr'; did you mean 'trm'",
+        ),
+        (
+            ("runs.csv", "--law", "Power(N)", "--y", "loss", "--where", "N=2"),
+            "--where: no row has N '2'; there are 1e\\+06, 3e\\+06",
+        ),
         (
             ("runs.csv", "--law", "SumPower(N, D)", "--y", "loss", "--objective", "hubr"),
             "'hubr' is not one of",

@@ -22,6 +22,7 @@ from trm_lab.fit import (
     predict,
     suggest_runs,
 )
+from trm_lab.fit.describe import rounded
 from trm_lab.laws import SumPower
 
 pytestmark = pytest.mark.filterwarnings(f"ignore::{ClusterWarning.__module__}.ClusterWarning")
@@ -104,6 +105,30 @@ def test_a_contrast_of_what_is_not_there_is_refused(change: dict, message: str):
         )  # fmt: skip
 
 
+def test_a_column_is_found_by_its_last_name_and_no_more_than_20_are_listed():
+    with pytest.raises(ConfigError, match=r"no column 'T'; did you mean 'model.T'\?"):
+        fit({"model.T": [1.0], "y": [1.0]}, "y", "Power(T)")
+    with pytest.raises(ConfigError, match=r"there are c0, .*, c19 and 10 more$"):
+        fit({f"c{i}": [1.0] for i in range(30)}, "y", "Power(zz)")
+
+
+def test_what_a_descent_left_beside_0_is_printed_as_0():
+    x = np.geomspace(1, 100, 12)
+    data = {"x": x, "loss": 3 * x**-0.5 * np.exp(0.01 * np.random.default_rng(0).normal(size=12))}
+    made = fit(data, "loss", "PowerFloor(x)", draws=20)
+    made["coefficients"].loc["E"] = 5.5e-27
+    made["ci"].loc["E"] = [1.7e-26, 0.023]
+    floor, amplitude, _ = rounded(made)
+    assert (floor.value, floor.lower, floor.upper) == (0, 0, 0.023)
+    assert amplitude.value == float(made["coefficients"].sel(param="A"))
+    assert "- E = 0 [0, 0.023] (not identified): floor" in describe(made)
+    assert not floor.held
+    held = fit(data, "loss", "PowerFloor(x, E=0)", interval="none")
+    assert [one.held for one in rounded(held)] == [True, False, False]
+    assert "- A = 3" in describe(fit(data, "loss", "Power(x)", interval="none"))
+    assert "y where x is 1" in describe(fit(data, "loss", "Power(x)", interval="none"))
+
+
 def planted_curve() -> pd.DataFrame:
     x = np.geomspace(1, 64, 25)
     noise = np.exp(0.002 * np.random.default_rng(0).standard_normal(25))
@@ -183,10 +208,10 @@ def test_a_back_test_refuses_what_a_fit_refuses(ask, at, value, residuals, laws,
 def test_a_description_has_the_whole_recipe(made: xr.Dataset):
     text = describe(made)
     for part in (
-        "SumPower(N, D)", "y = E + sum_k A_k x_k^-alpha_k", "arXiv 2203.15556", "40 runs",
+        "SumPower(N, D)", "y = E + sum_k A_k x_k^-alpha_k", "arXiv 2203.15556", "40 rows",
         "delta = 0.001", "variable projection", "100% of them reached the best optimum",
         "cluster bootstrap", "40 clusters (row), 200 draws, seed 0", "- alpha_D = 0.3",
-        "[x] Objective: huber", "[ ] Training set-up", "[x] Points: 40 runs, 40 distinct x",
+        "[x] Objective: huber", "[ ] Training set-up", "[x] Points: 40 rows, 40 distinct x",
         f"numpy {np.__version__}", "Status: converged",
     ):  # fmt: skip
         assert part in text, part

@@ -182,6 +182,10 @@ def fit(
     level: Annotated[float, typer.Option(help="Level of the intervals.")] = 0.95,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the resampling.")] = 0,
     out: Annotated[Path | None, typer.Option(help="The file to save the fit in: NAME.nc.")] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(help="Take only rows of that value: COLUMN=VALUE; repeatable."),
+    ] = None,
     describe: Annotated[
         bool, typer.Option("--describe", help="Print the methods paragraph and the checklist.")
     ] = False,
@@ -193,7 +197,7 @@ def fit(
     """Fit the laws of a study, or one law to any table, and save what was found."""
     asked = fitting.Asked(
         law, x, y, _split(cluster), objective, delta, residuals, weights, by, _split(share),
-        interval, draws, level, seed, out,
+        interval, draws, level, seed, out, tuple(where or ()),
     )  # fmt: skip
     fitting.fit(place, on, set_ or [], runs, asked, describe=describe, json=json)
 

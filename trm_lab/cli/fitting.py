@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import xarray as xr
 
+    from trm_lab.fit.describe import Rounded
+
 
 _TABLES = (".csv", ".tsv", ".nc")
 RESULTS = "results.nc"
@@ -38,6 +40,8 @@ class Asked:
     level: float
     seed: int
     out: Path | None
+    where: tuple[str, ...] = ()
+    """Rows to take, COLUMN=VALUE."""
 
 
 def fit(
@@ -49,13 +53,14 @@ def fit(
         _refuse_rest(asked)
         if _is_table(place):
             raise ConfigError(f"{place}: a table needs --law, --y and mostly --cluster")
+        replaced = False
         root = root_of(place, on, settings, runs)
         made = fit_all(root)
         if not made and not json:
             output.say(f"{root}: the study asks for no fit; `--law` and `--y` fit one")
         files: dict[str, Path] = {}
     else:
-        one, path = _one(place, on, settings, runs, asked)
+        one, path, replaced = _one(place, on, settings, runs, asked)
         made, files = [one], {str(one.attrs["name"]): path}
     if json:
         output.as_json([one.to_dict(data="list") for one in made])
@@ -63,7 +68,8 @@ def fit(
     for one in made:
         show(one)
         if str(one.attrs["name"]) in files:
-            output.say(f"saved: {files[str(one.attrs['name'])]}")
+            verb = "replaced" if replaced else "saved"
+            output.say(f"{verb}: {files[str(one.attrs['name'])]}")
         if describe:
             from trm_lab.fit import describe as told
 
@@ -84,25 +90,35 @@ def fit_all(root: Path) -> list["xr.Dataset"]:
 
 def show(made: "xr.Dataset") -> None:
     """Print a fit's parameters, and what is to be said of them."""
+    from trm_lab.fit.describe import fit_error, rounded, unit
+
     attrs = made.attrs
     rows = [
         {
-            "parameter": str(name),
-            "estimate": float(value),
-            f"{100 * attrs['level']:g} % interval": between(lower, upper),
+            "parameter": one.name,
+            "estimate": one.value or 0,
+            f"{100 * attrs['level']:g} % interval": "held" if one.held else _between(one),
         }
-        for name, value, (lower, upper) in zip(
-            made["param"].values, made["coefficients"].values, made["ci"].values, strict=True
-        )
+        for one in rounded(made)
     ]
     output.table(f"{attrs['name']}: {attrs['formula']}", rows)
-    size = f"{attrs['n_points']} runs in {attrs['n_clusters']} clusters ({attrs['cluster']})"
+    size = (
+        f"{attrs['n_points']} {unit(made)} in {attrs['n_clusters']} clusters ({attrs['cluster']})"
+    )
     interval = "no interval" if attrs["interval"] == "none" else attrs["interval"]
     about = [attrs["status"].replace("_", " "), size, interval]
     about += ["descriptive"] * attrs["descriptive"]
     output.say(f"{attrs['name']}: {'; '.join(about)}")
     if attrs.get("note"):
         output.say(f"  {attrs['note']}")
+    if attrs["rmse"] == attrs["rmse"]:
+        output.say(f"  {fit_error(made)}; to compare laws: `backtest` in Python, docs/laws.md")
+
+
+def _between(one: "Rounded") -> str:
+    """Write an interval, whose lower end may be nothing but 0."""
+    text = between(one.lower, one.upper)
+    return f"[0, {text.partition(', ')[2]}" if one.lower == 0 else text
 
 
 def _refuse_rest(asked: Asked) -> None:
@@ -112,6 +128,7 @@ def _refuse_rest(asked: Asked) -> None:
             ("--x", asked.x), ("--y", asked.y), ("--cluster", asked.cluster),
             ("--objective", asked.objective), ("--weights", asked.weights), ("--by", asked.by),
             ("--share", asked.share), ("--residuals", asked.residuals), ("--out", asked.out),
+            ("--where", asked.where),
         )
         if value
     ]  # fmt: skip
@@ -121,8 +138,8 @@ def _refuse_rest(asked: Asked) -> None:
 
 def _one(
     place: Path, on: Path | None, settings: list[str], runs: Path, asked: Asked
-) -> tuple["xr.Dataset", Path]:
-    """Fit one law to a table or a study's completed runs, and save it."""
+) -> tuple["xr.Dataset", Path, bool]:
+    """Fit one law to a table or a study's completed runs, save it, and say if a file was there."""
     import warnings
 
     from trm_lab.fit import ClusterWarning, save_fit
@@ -133,11 +150,14 @@ def _one(
     if not asked.y:
         raise ConfigError("--y: name the column to fit, or two of them for counts: --y solved,of")
     table = _is_table(place)
-    root, data_hash, note = place.parent, "", ""
+    root, data_hash, note, study = place.parent, "", "", ""
     if table:
         frame = _read(place)
     else:
         frame, root, data_hash, note = _study(root_of(place, on, settings, runs))
+        study = root.name
+    frame, left = _where(frame, asked.where)
+    note = "; ".join(filter(None, [note, left]))
     law = law_named(str(asked.law), asked.x)
     name = asked.out.stem if asked.out else law.name
     y = tuple(asked.y.split(","))
@@ -156,13 +176,52 @@ def _one(
         note = "; ".join(filter(None, [note, str(one.message)]))
     made.attrs["note"] = "; ".join(filter(None, [made.attrs["note"], note]))
     made.attrs["data_hash"] = data_hash or _hash(place)
+    if study:
+        made.attrs["study"] = study
     if asked.out is None and not table:
-        return made, save_fit(made, root)
+        there = (root / "fits" / f"{name}.nc").exists()
+        return made, save_fit(made, root), there
     path = asked.out or place.with_name(f"{place.stem}.{name}.nc")
     if path.suffix != ".nc":
         raise ConfigError(f"--out: {path} is not a .nc file")
+    there = path.exists()
     write_netcdf(made, path)
-    return made, path
+    return made, path, there
+
+
+def _where(frame: "pd.DataFrame", asked: tuple[str, ...]) -> tuple["pd.DataFrame", str]:
+    """Give the rows that have all these values, and what was left out.
+
+    Numbers are compared as numbers, everything else as text.
+    """
+    from trm_lab.fit.data import column, near
+
+    kept = frame
+    for one in asked:
+        name, equals, value = (part.strip() for part in one.partition("="))
+        if not (name and equals):
+            raise ConfigError(f"--where: {one!r} is not COLUMN=VALUE")
+        values = column(frame, name, "--where")
+        here = _same(values, value)
+        if not here.any():
+            known = dict.fromkeys(f"{v:g}" if isinstance(v, float) else str(v) for v in values)
+            raise ConfigError(f"--where: no row has {name} {value!r}{near(value, known)}")
+        kept = kept[here[kept.index]]
+        if not len(kept):
+            raise ConfigError(f"--where: no row has all of {', '.join(asked)}")
+    left = len(frame) - len(kept)
+    note = f"left out: {left} of {len(frame)} rows, not {', '.join(asked)}" * bool(asked)
+    return kept.reset_index(drop=True), note
+
+
+def _same(values: "pd.Series[Any]", value: str) -> "pd.Series[bool]":
+    """Say of every value whether it is the one that was written."""
+    if values.dtype.kind in "iuf":
+        try:
+            return values == float(value)
+        except ValueError:
+            return values.isin([])
+    return values.astype(str).str.lower() == value.lower()
 
 
 def _is_table(place: Path) -> bool:

@@ -12,6 +12,8 @@ from trm_lab.errors import ConfigError, near_miss
 from trm_lab.laws.base import FloatArray
 
 Data = xr.Dataset | pd.DataFrame | Mapping[str, npt.ArrayLike]
+MOST = 20
+"""Most names that an error lists."""
 Labels = str | Sequence[str] | npt.ArrayLike
 
 
@@ -88,8 +90,12 @@ def labels(frame: pd.DataFrame, given: Labels, what: str) -> tuple[npt.NDArray[n
 def near(name: str, known: Iterable[Any]) -> str:
     """Give the near miss, or what there is, as the end of an error."""
     names = [str(one) for one in known]
-    found = near_miss(name, names)
-    return f"; did you mean {found!r}?" if found else f"; there are {', '.join(names)}"
+    inner = [one for one in names if one.rpartition(".")[2] == name]  # model.T is asked for as T
+    found = " or ".join(map(repr, inner)) or repr(near_miss(name, names) or "")
+    if found != "''":
+        return f"; did you mean {found}?"
+    more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
+    return f"; there are {', '.join(names[:MOST])}{more}"
 
 
 def _text(values: "pd.Series[Any]") -> npt.NDArray[np.str_]:

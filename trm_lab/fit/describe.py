@@ -3,12 +3,14 @@
 Of 51 papers surveyed 23 do not say how they fitted (arXiv 2502.18969).
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import xarray as xr
 
 from trm_lab.fit.objectives import NAMES
 from trm_lab.fit.saved import fewest_clusters, law_of
-from trm_lab.fit.verdicts import STATUS
+from trm_lab.fit.verdicts import STATUS, ZERO
 from trm_lab.laws import GROUP
 
 
@@ -28,7 +30,7 @@ def methods(made: xr.Dataset) -> str:
     groups = f" separately by {a['by']}{share}" if a["by"] else ""
     text = (
         f"We fitted {a['law']}, {a['formula']} ({a['source']}), to {a['y_name']} of "
-        f"{a['n_points']} runs{groups}, minimising the {NAMES[a['objective']]}"
+        f"{a['n_points']} {unit(made)}{groups}, minimising {NAMES[a['objective']]}"
     )
     if np.isfinite(a["delta"]):
         text += f" with delta = {a['delta']:g}"
@@ -54,16 +56,66 @@ def methods(made: xr.Dataset) -> str:
 def estimates(made: xr.Dataset) -> str:
     """Give one line per parameter; amplitudes come with their exponents or not at all."""
     lines = []
-    for name in made["param"].values:
-        one = made.sel(param=name)
-        lower, upper = one["ci"].values
-        text = f"{name} = {float(one['coefficients']):.6g}"
-        if np.isfinite(lower):
-            text += f" [{lower:.4g}, {upper:.4g}]"
-        if name in str(made.attrs["floor_not_identified"]).split(", "):
+    for one in rounded(made):
+        text = f"{one.name} = {one.value:.6g}"
+        if one.held:
+            text += " (held)"
+        elif np.isfinite(one.lower):
+            text += f" [{one.lower:.4g}, {one.upper:.4g}]"
+        if one.name in str(made.attrs["floor_not_identified"]).split(", "):
             text += " (not identified)"
-        lines.append(f"- {text}: {one['meaning'].item()}")
+        lines.append(f"- {text}: {made['meaning'].sel(param=one.name).item()}")
     return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """A parameter as it is printed."""
+
+    name: str
+    value: float
+    lower: float
+    upper: float
+    held: bool
+
+
+def rounded(made: xr.Dataset) -> list[Rounded]:
+    """Give estimates and intervals to print: what a descent left beside a bound of 0 is 0.
+
+    Amplitudes are read where their column is 1, far from the data, and may be of any size: they
+    stay as they are.
+    """
+    law = law_of(made)
+    X = {name: made[name].values.astype(float) for name in law.columns_read}
+    size = float(np.abs(made["y"].values).max(initial=0.0))
+    moved = law.moved_by(X, law.centre(X)) if made.sizes["row"] else set()
+    known = {p.name: p for p in law.parameters}
+    result = []
+    for name, value, ci in zip(
+        made["param"].values.tolist(), made["coefficients"].values, made["ci"].values, strict=True
+    ):
+        one = known[name.partition("[")[0]]
+        own = next(p for p in law.own_parameters if p.name == one.name)
+        at, low, high = float(value), float(ci[0]), float(ci[1])
+        if own.lower == 0 and not own.log and own.name not in moved:
+            least = ZERO * (size if own.linear else min(size, 1.0))
+            at, low, high = (0.0 if abs(end) < least else end for end in (at, low, high))
+        result.append(Rounded(name, at, low, high, one.fixed))
+    return result
+
+
+def unit(made: xr.Dataset) -> str:
+    """Name what was fitted: the runs of a study, or the rows of a table."""
+    return "runs" if made.attrs.get("study") else "rows"
+
+
+def fit_error(made: xr.Dataset) -> str:
+    """Give the root mean square error where the fit took its residuals, and of what it is."""
+    a = made.attrs
+    if a["residuals"] == "log":
+        r = made["residuals"].values
+        return f"rmse {np.sqrt(np.mean(r**2)) if len(r) else np.nan:.3g} of ln {a['y_name']}"
+    return f"rmse {a['rmse']:.3g} of {a['y_name']}"
 
 
 def checklist(made: xr.Dataset) -> str:
@@ -81,7 +133,7 @@ def checklist(made: xr.Dataset) -> str:
         "Variables and their range": "; ".join(ranges),
         "How N, D and FLOPs are counted": "to be filled in, unless the columns come from a study",
         "Training set-up (sizes, learning rate, schedule)": "to be filled in",
-        "Points": f"{a['n_points']} runs, {a['n_distinct_x']} distinct x",
+        "Points": f"{a['n_points']} {unit(made)}, {a['n_distinct_x']} distinct x",
         "Checkpoints or final values": "to be filled in",
         "Rows left out, and why": _left_out(str(a["note"])),
         "Seeds or clusters": f"{a['n_clusters']} of {a['cluster']}",
@@ -90,7 +142,7 @@ def checklist(made: xr.Dataset) -> str:
         "Optimiser and starts": f"variable projection scan, trust-region descent, {a['starts']} "
         f"starts, agreement {a['agreement']:.2f}, optima seen {a['n_basins']}",
         "Value at the optimum": f"{a['objective_value']:.10g}",
-        "Validation": "see the back-test, if one was made",
+        "Validation": "to be filled in from `backtest`; a fit holds none",
         "Uncertainty": f"{a['interval']}, level {a['level']:g}, {_over(made)}"
         if a["interval"] != "none"
         else "none",
@@ -122,5 +174,5 @@ def _residuals(space: str) -> str:
 
 
 def _left_out(note: str) -> str:
-    parts = [part for part in note.split("; ") if "left out" in part]
+    parts = [p for p in note.split("; ") if "left out" in p and "resamples" not in p]
     return "; ".join(parts) or "none by the fit"

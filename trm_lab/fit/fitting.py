@@ -20,6 +20,7 @@ from trm_lab.fit.search import MOST, Found, refit, search
 from trm_lab.fit.verdicts import (
     Verdict,
     distinct_rows,
+    free_floors,
     judge,
     nothing,
     objective_at,
@@ -94,9 +95,13 @@ def fit(
     solved = solve(rows, seed, starts)
     spread = _spread(rows, solved, interval, draws, level, seed)
     verdict = solved.verdict
-    if spread is not None and len(spread.draws) and solved.found is not None:
+    if spread is not None and solved.found is not None:
         estimate = rows.problem.own(solved.found.u)
-        verdict = with_interval(verdict, rows.problem.law.names, spread.lower, estimate)
+        verdict = with_interval(
+            verdict, rows.problem.law.names, spread.lower, estimate,
+            floors=free_floors(rows.problem), size=float(np.abs(rows.problem.y).max(initial=0.0)),
+            resampled=len(spread.draws) > 0,
+        )  # fmt: skip
     return report(
         rows, solved.found, verdict, spread,
         interval=interval, level=level, seed=seed, name=name,

@@ -1,7 +1,7 @@
 """Intervals: cluster bootstrap, wild bootstrap, sandwich, Wald, profile.
 
-The resampling unit decides whether an interval is honest.  On the 116 runs of a looped model,
-resampling runs covers 80 % where 95 % is asked and resampling whole cells 95 % (`docs/laws.md`).
+The resampling unit decides whether an interval is honest: runs that share a cell, resampled singly,
+give intervals that are too narrow (`docs/laws.md`).
 """
 
 from collections.abc import Callable

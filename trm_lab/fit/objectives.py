@@ -14,13 +14,13 @@ from trm_lab.laws.base import FloatArray
 Space = Literal["log", "raw", "count"]
 
 NAMES = {
-    "least_squares": "sum of squared residuals",
+    "least_squares": "the sum of squared residuals",
     "huber": "Huber's loss of the residuals, quadratic below delta (arXiv 2203.15556)",
-    "scaled_huber": "likelihood of Huber's density with a fitted scale, delta in its units "
+    "scaled_huber": "the likelihood of Huber's density with a fitted scale, delta in its units "
     "(arXiv 2404.10102)",
-    "student_t": "likelihood of Student's t with fitted scale and degrees of freedom",
-    "quasi_binomial": "binomial deviance of k of m; Pearson's dispersion widens the intervals",
-    "beta_binomial": "beta-binomial likelihood of k of m with a fitted overdispersion rho",
+    "student_t": "the likelihood of Student's t with fitted scale and degrees of freedom",
+    "quasi_binomial": "the binomial deviance of k of m; Pearson's dispersion widens the intervals",
+    "beta_binomial": "the beta-binomial likelihood of k of m with a fitted overdispersion rho",
 }
 """Objectives by name, and what each minimises."""
 COUNTS = ("quasi_binomial", "beta_binomial")

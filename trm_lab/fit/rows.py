@@ -27,6 +27,9 @@ RESERVED = frozenset(
 """Names of a fit's Dataset, which no column of a law can have."""
 
 
+_SHARE = "; give counts with their total, --y {0},TOTAL, and divide percentages by 100 first"
+
+
 class ClusterWarning(UserWarning):
     """Rows are taken as independent though they share clusters, or cells of the design."""
 
@@ -135,6 +138,7 @@ def check(
         raise ConfigError(
             f"law {law.name} ({law.formula}): {name} must lie in [{low:g}, {high:g}], not "
             f"{y[bad[0]]:g} (row {bad[0]})"
+            + (_SHARE.format(name) if high == 1 and y[bad[0]] > 1 and " / " not in name else "")
         )
     if law.positive and (y >= high).any():
         at = int(np.flatnonzero(y >= high)[0])
@@ -193,7 +197,7 @@ def _clusters(
         if shared:
             warnings.warn(
                 f"every row is a cluster of its own, though rows share {', '.join(shared)}: if "
-                "runs of one cell have anything else in common, these intervals are too narrow; "
+                "rows of one cell have anything else in common, these intervals are too narrow; "
                 f"resample cells, such as cluster={shared!r}",
                 ClusterWarning,
                 stacklevel=4,

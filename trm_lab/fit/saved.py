@@ -72,8 +72,8 @@ def predict(made: xr.Dataset, data: Data) -> xr.Dataset:
     """Give y and the band of the curve at other rows; a fit by groups needs its group column.
 
     The band says where the curve is, not where the next run will be, and says nothing of the law
-    being wrong: 95 % bands of this kind held 21 % of what was to come (`docs/laws.md`); `forecast`
-    gives the band of back-tests.  `far` is 1 beyond twice the fitted range of any column.
+    being wrong (`docs/laws.md`); `forecast` gives the band of back-tests.  `far` is 1 beyond twice
+    the fitted range of any column.
 
     Returns:
         A Dataset over `at`: `prediction`, `band` [at, bound] and `far`.

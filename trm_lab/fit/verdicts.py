@@ -1,5 +1,6 @@
 """What the data can tell: separability, floors, bounds, and whether the optimum is one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,6 +30,8 @@ COLLINEAR = 1e-3
 _CHI2 = 3.84
 _NOTHING = 1e-3
 """Share of a floor that its interval's lower end must exceed: a descent ends near 0, not on it."""
+ZERO = 1e-12
+"""Share of the data's size below which a floor, or its interval's end, is nothing but rounding."""
 _SILENT = 1e-9
 """Share of the data's size below which moving a parameter by its unit moves nothing."""
 _STEEP = 1e-3
@@ -112,14 +115,27 @@ def judge(problem: Problem, found: Found) -> Verdict:
 
 
 def with_interval(
-    verdict: Verdict, names: tuple[str, ...], lower: FloatArray, estimate: FloatArray
+    verdict: Verdict,
+    names: tuple[str, ...],
+    lower: FloatArray,
+    estimate: FloatArray,
+    *,
+    floors: Sequence[str] = (),
+    size: float = 0.0,
+    resampled: bool = True,
 ) -> Verdict:
-    """Give the verdict where resampled clusters have told floors from 0 after all.
+    """Give the verdict with floors judged by the interval that is reported.
 
-    The test of a floor takes rows as independent; what clusters share is no noise of theirs.
+    One of `floors`, those that were fitted, whose interval reaches 0 is not told from it; `size`
+    is that of the data.  One that the test of a floor did not tell from 0 is told after all where
+    resampled clusters say so: the test takes rows as independent, and what clusters share is no
+    noise of theirs.
     """
-    clear = dict(zip(names, lower > _NOTHING * estimate, strict=True))
-    return replace(verdict, floors=tuple(one for one in verdict.floors if not clear[one]))
+    least = np.maximum(_NOTHING * estimate, ZERO * size)
+    low = {n for n, end, at in zip(names, lower, least, strict=True) if n in floors and end <= at}
+    clear = {n for n, end, at in zip(names, lower, least, strict=True) if resampled and end > at}
+    unclear = low | (set(verdict.floors) - clear)
+    return replace(verdict, floors=tuple(n for n in names if n in unclear))
 
 
 @dataclass(frozen=True)
@@ -197,17 +213,19 @@ def _flat(problem: Problem, u: FloatArray) -> bool:
     return any(float(np.ptp(one)) <= _SILENT * float(np.abs(one).max()) for one in parts)
 
 
+def free_floors(problem: Problem) -> list[str]:
+    """Name the floors of losses that are fitted: one, or one per group."""
+    law = problem.law
+    name = (law.law if isinstance(law, Grouped) else law).floor_name
+    free = [n for n, moves in zip(law.names, problem.free, strict=True) if moves]
+    return [n for n in free if name and (n == name or n.startswith(f"{name}["))]
+
+
 def _floors(problem: Problem, found: Found) -> tuple[str, ...]:
     """Name the floors that cost no more than chance would when each is held at 0."""
     law = problem.law
-    inner = law.law if isinstance(law, Grouped) else law
-    name = inner.floor_name
-    names = [n for n in law.names if name and (n == name or n.startswith(f"{name}["))]
-    free = {n for n, moves in zip(law.names, problem.free, strict=True) if moves}
     low = []
-    for one in names:
-        if one not in free:
-            continue
+    for one in free_floors(problem):
         without = Problem(
             law.hold(**{one: 0.0}),
             problem.X,

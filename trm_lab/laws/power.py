@@ -61,6 +61,7 @@ class SumPower(Law):
         labels = [one.label for one in self.axes]
         several = len(labels) > 1
         amplitudes = [f"A_{label}" if several else "A" for label in labels]
+        level = "y above the floor" if self.floor else "y"
         exponents = [f"alpha_{label}" if several else "alpha" for label in labels]
         if self.shared:
             exponents = ["alpha"]
@@ -68,7 +69,7 @@ class SumPower(Law):
         return (
             *floor,
             *(
-                Parameter(name, f"y above the floor where {label} is 1", linear=True)
+                Parameter(name, f"{level} where {label} is 1", linear=True)
                 for name, label in zip(amplitudes, labels, strict=True)
             ),
             *(Parameter(name, "exponent", self.least, _MOST) for name in exponents),

@@ -94,8 +94,9 @@ def _call(made: Callable[..., Any], name: str, args: list[Any], kwargs: dict[str
 
 def _find(name: str, known: dict[str, Any], what: str) -> Any:
     if name not in known:
-        near = near_miss(name, known)
-        names = ", ".join(one for one in known if one[0].isupper())
+        listed = [one for one in known if one[0].isupper()]
+        near = near_miss(name, listed if name[:1].isupper() else known)
+        names = ", ".join(listed)
         hint = f"; did you mean {near!r}?" if near else ""
         raise ConfigError(f"{what}: {name!r} is not one of {names}{hint}")
     return known[name]
