@@ -252,13 +252,13 @@ def stop_process(run: Run) -> bool:
 
     status = run.folder.status() or {}
     here = status.get("host") == socket.gethostname()
-    pid = status.get("pid")
-    # A process number that is none must not become 0, which is this whole group.
-    known = here and isinstance(pid, int) and pid > 0
-    if not (known and status.get("state") == State.RUNNING and is_busy(run)):
+    told = status.get("pid")
+    # What is no process number must not become 0, which is this whole group.
+    pid = told if isinstance(told, int) else -1
+    if not (here and pid > 0 and status.get("state") == State.RUNNING and is_busy(run)):
         return False
     try:
-        os.kill(int(pid), signal.SIGTERM)
+        os.kill(pid, signal.SIGTERM)
     except ProcessLookupError:
         return False
     return True
