@@ -34,3 +34,18 @@ def test_all_floors_that_are_not_told_from_0_are_named():
                objective="least_squares", starts=2)  # fmt: skip
     assert made.attrs["floor_not_identified"] == "E[a], E[b]"
     assert "E[a] and E[b] are not told from 0 by these rows: report no floor" in made.attrs["note"]
+
+
+@pytest.mark.parametrize(
+    ("lower", "estimate", "floors"),
+    [(2e-17, 0.55, ("E",)), (1.7e-26, 5.5e-27, ("E",)), (0.2, 0.5, ()), (np.nan, 0.5, ())],
+)
+@pytest.mark.parametrize("resampled", [True, False])
+def test_a_floor_whose_interval_reaches_0_is_not_told_from_it(lower, estimate, floors, resampled):
+    verdict = Verdict(10.0, (), (), (), (), 0.0, agreement=1.0)
+    found = with_interval(
+        verdict, ("E", "A"), np.array([lower, 0.0]), np.array([estimate, 2.0]), floors=["E"],
+        size=1.0, resampled=resampled,
+    )  # fmt: skip
+    assert found.floors == floors
+    assert found.status == ("floor_not_identified" if floors else "converged")
