@@ -282,6 +282,7 @@ def _drive(made: "Plan", only: str | None, again: bool = True) -> int:
     from trm_lab.study.driver import drive, select
 
     runs = select(made, only)
+    made.root.mkdir(parents=True, exist_ok=True)  # a place that cannot be written is said first
     try:
         with Live(made, runs) as live:
             counts = drive(made, only, live.changed, live.tick, say=output.say, again=again)
