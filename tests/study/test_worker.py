@@ -156,11 +156,11 @@ def test_a_notice_before_the_run_is_there_is_kept(
 
 def test_signals_that_were_kept_back_are_heard(job: Path) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, LEAVE)
-    os.kill(os.getpid(), signal.SIGUSR2)
+    signal.raise_signal(signal.SIGUSR2)
     heard: list[int] = []
     notices = Notices()
     assert (notices.heard, notices.of_wall_time) == ([signal.SIGUSR2], True)
-    os.kill(os.getpid(), signal.SIGTERM)
+    signal.raise_signal(signal.SIGTERM)
     notices.answered_by(heard.append)
     assert heard == [signal.SIGUSR2, signal.SIGTERM]
     assert notices.of_wall_time  # the first tells
