@@ -490,9 +490,10 @@ def test_errors_of_one_rank_are_raised_by_all(tmp_path: Path) -> None:
             "ConfigError",
             "seed: rank 0 has 0 and rank 1 has 2; all processes of a run need the same",
         )
-    with RunFolder(tmp_path / "busy").lock():
-        for kind, _ in together(trained, recipe, tmp_path / "busy"):
-            assert kind == "RunBusyError"
+    held = RunFolder(tmp_path / "busy").lock()
+    for kind, _ in together(trained, recipe, tmp_path / "busy"):
+        assert kind == "RunBusyError"
+    held.release()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from trm_lab.atomic import replacing
-from trm_lab.errors import ConfigError
+from trm_lab.errors import ConfigError, DiskFullError
 from trm_lab.tasks.dataset import Puzzles
 
 Splits = dict[str, Puzzles]
@@ -62,6 +62,10 @@ def _store(path: Path, splits: Splits) -> None:
         with replacing(path) as temporary, temporary.open("wb") as file:
             # A key has a dot, so none is taken for an option.
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    except DiskFullError as error:
+        raise ConfigError(
+            f"{error}, or set TRM_LAB_CACHE, where generated puzzles are stored, to another folder"
+        ) from error
     except OSError as error:
         raise ConfigError(
             f"{path.parent}: generated puzzles cannot be stored here ({error.strerror}); "
