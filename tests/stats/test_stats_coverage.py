@@ -1,4 +1,8 @@
-"""What the intervals cover, by simulation with a fixed generator.  Bounds are 4 standard errors."""
+"""What the intervals cover, by simulation.  Bounds are 4 standard errors.
+
+Every test starts from the same generator, whatever ran before it.  Every replicate resamples with a
+seed of its own: with one for all, the replicates share their resamples and are not independent.
+"""
 
 from collections.abc import Callable
 
@@ -17,6 +21,16 @@ from trm_lab.stats import (
 )
 
 RNG = np.random.default_rng(11)
+START = RNG.bit_generator.state
+
+
+@pytest.fixture(autouse=True)
+def _same_start():
+    RNG.bit_generator.state = START
+
+
+def fresh() -> int:
+    return int(RNG.integers(2**31))
 
 
 def coverage(draw: Callable[[], Interval], replicates: int, truth: float = 0.0) -> float:
@@ -28,10 +42,14 @@ def near(share: float, replicates: int) -> object:
     return pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / replicates))
 
 
-@pytest.mark.parametrize(("n", "share"), [(3, 0.75), (5, 0.836), (8, 0.887)])
+@pytest.mark.parametrize(("n", "share"), [(3, 0.751), (5, 0.828), (8, 0.883)])
 def test_percentiles_of_a_handful_of_seeds_cover_too_little(n: int, share: float):
     """74 % and 83 % instead of 95 % is why nothing below 8 seeds is resampled here."""
-    found = coverage(lambda: seed_bootstrap(RNG.normal(size=n), kind="percentile", draws=500), 600)
+
+    def one() -> Interval:
+        return seed_bootstrap(RNG.normal(size=n), kind="percentile", draws=500, seed=fresh())
+
+    found = coverage(one, 600)
     assert found == near(share, 600)
 
 
@@ -41,9 +59,9 @@ def test_students_t_covers_what_it_says(n: int):
 
 
 def test_from_eight_seeds_on_the_chosen_bootstrap_covers_nearly_what_it_says():
-    """0.935 at 8 normal seeds, where plain percentiles have 0.887."""
+    """0.94 at 8 normal seeds, where plain percentiles have 0.883."""
     found = coverage(lambda: seed_interval(RNG.normal(size=8)), 400)
-    assert found == near(0.935, 400)
+    assert found == near(0.94, 400)
 
 
 def arms(k: int, n: int) -> list[dict[int, float]]:
@@ -76,25 +94,26 @@ def test_the_paired_dunnett_covers_all_arms_at_once():
     assert np.mean([one() for _ in range(80)]) == near(0.95, 80)
 
 
-@pytest.mark.parametrize(("size", "share"), [("n", 0.908), ("n-1", 0.94)])
+@pytest.mark.parametrize(("size", "share"), [("n", 0.882), ("n-1", 0.944)])
 def test_a_stratified_bootstrap_of_three_runs_is_mended_by_one_draw_less(size, share: float):
     """Ten tasks of three runs; the truth is the middle half of a symmetric mixture, 0."""
     tasks = np.linspace(-1, 1, 10)
 
     def one() -> Interval:
         strata = {str(k): task + RNG.normal(size=3) for k, task in enumerate(tasks)}
-        return iqm_interval(strata, size=size, draws=300)
+        return iqm_interval(strata, size=size, draws=1000, seed=fresh())
 
     assert coverage(one, 300) == near(share, 300)
 
 
-@pytest.mark.parametrize(("kind", "share"), [("bootstrap", 0.866), ("satterthwaite", 0.946)])
+@pytest.mark.parametrize(("kind", "share"), [("bootstrap", 0.887), ("satterthwaite", 0.95)])
 def test_five_seeds_on_shared_puzzles(kind: str, share: float):
     """Seeds matter as much as puzzles: the bootstrap is narrow, the t of the components is not."""
 
     def one() -> Interval:
         y = 0.2 * RNG.normal(size=(5, 1)) + 0.3 * RNG.normal(size=100)
-        found = seed_puzzle_interval(y + 0.3 * RNG.normal(size=(5, 100)), crossed=True, draws=300)
+        y += 0.3 * RNG.normal(size=(5, 100))
+        found = seed_puzzle_interval(y, crossed=True, draws=300, seed=fresh())
         return getattr(found, kind)
 
     assert coverage(one, 250) == near(share, 250)

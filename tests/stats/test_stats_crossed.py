@@ -8,6 +8,14 @@ from trm_lab.stats import mean_interval, seed_puzzle_interval
 
 RNG = np.random.default_rng(6)
 Y = (RNG.random((4, 60)) < np.clip(RNG.random(60) + RNG.normal(0, 0.1, (4, 1)), 0, 1)).astype(int)
+START = RNG.bit_generator.state
+
+
+@pytest.fixture(autouse=True)
+def _same_start():
+    RNG.bit_generator.state = START
+
+
 ROWS = [Y[0, :40], Y[1, :30], Y[2], Y[3, :50]]
 
 
