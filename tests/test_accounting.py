@@ -216,6 +216,7 @@ def expected(model: Model, geometry: Geometry, rule: Halting, *, N_sup: int = 3)
     return total - 8 * model.width * isinstance(rule, Fixed | Residual)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [*PRESETS, *(pytest.param(row, marks=pytest.mark.slow) for row in TABLE_ROWS)]
 )
@@ -228,6 +229,7 @@ def test_flops_of_the_presets_are_torchs_own_count(name: str) -> None:
     assert account(recipe).flops_per_update == (found + unused) * 768
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("geometry", [MAZE, ARC], ids=["maze", "arc"])
 def test_flops_at_other_geometries_are_torchs_own_count(geometry: Geometry) -> None:
     small = geometry._replace(identifiers=3)

@@ -8,6 +8,7 @@ from trm_lab.fit.search import FIRST
 from trm_lab.laws import Saturating
 
 
+@pytest.mark.slow
 def test_two_groups_of_four_x_tell_five_parameters_apart():
     T = np.tile([1.0, 2.0, 4.0, 8.0], 2)
     arm = np.repeat(["a", "b"], 4)

@@ -35,6 +35,7 @@ def files(folder: RunFolder) -> dict[str, bytes]:
     return {str(p): p.read_bytes() for p in sorted(folder.path.rglob("*")) if p.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_locks")
 @pytest.mark.parametrize("at", [("train", 2), ("evaluation", 5), ("train", 8), ("evaluation", 12)])
 @pytest.mark.parametrize("stopped", [False, True])
@@ -158,6 +159,7 @@ def test_the_heart_beats_while_nothing_is_recorded(
     assert "heartbeat" not in {thread.name for thread in threading.enumerate()}
 
 
+@pytest.mark.slow
 def test_a_heart_stops_where_the_run_is_no_longer_ours(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     lease = Lease.take(folder.lease)

@@ -15,6 +15,8 @@ from trm_lab.report.tables import fits, interval, number, signed
 from trm_lab.results.files import write_netcdf
 from trm_lab.stats import mean_interval, paired_difference
 
+pytestmark = pytest.mark.slow
+
 MINUS = "\N{MINUS SIGN}"
 FIGURES = (
     "accuracy_by_depth",

@@ -125,6 +125,7 @@ def test_a_folder_is_held_by_one_at_a_time(folder: RunFolder) -> None:
     folder.lock().release()
 
 
+@pytest.mark.slow
 def test_a_folder_is_held_against_other_processes(folder: RunFolder) -> None:
     script = (
         "import sys; from trm_lab.runs import RunFolder; from trm_lab.errors import RunBusyError\n"

@@ -351,6 +351,7 @@ def test_a_bad_file_is_refused_at_its_place(
     holds(trm_lab(*starting(kind)), folder, at, says)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a key of a study", "a cycle", "a million cells"])
 def test_a_process_says_the_same(folder: Path, name: str):
     (kind, text), at, says = TABLE[name]

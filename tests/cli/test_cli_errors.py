@@ -338,6 +338,7 @@ def test_bad_data_are_refused(folder: Path, trm_lab: TrmLab):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["run", "bad.yaml"], ["rnu", "bad.yaml"], ["run", "none"]])
 def test_the_exit_code_of_a_process_is_2(folder: Path, arguments: list[str], trm_lab: TrmLab):
     (folder / "bad.yaml").write_text(written(("layers: 1", "layer: 1")))

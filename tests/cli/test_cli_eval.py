@@ -23,6 +23,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_grid_is_printed_and_saved(run: Path, trm_lab: TrmLab) -> None:
     done = trm_lab("eval", run, "--steps", "1,4", "--rollouts", "1,2,4", "--noise", "0.2",
                    "--select", "head,vote", "--figure")  # fmt: skip

@@ -89,6 +89,7 @@ def test_a_run_of_an_earlier_sweep_is_shown_as_it_is(folder: Path, trm_lab: TrmL
     assert trm_lab("status", "tiny.yaml").out.splitlines()[-1] == "5 completed; 1 not in this sweep"
 
 
+@pytest.mark.slow
 def test_they_are_rows_of_the_results_and_are_not_missing(folder: Path, trm_lab: TrmLab):
     assert trm_lab("collect", "tiny.yaml") == Done(
         0, "runs/tiny/results.nc: 4 runs, 2 more not in this sweep\n", ""
@@ -112,6 +113,7 @@ def test_a_wider_sweep_takes_them_back(folder: Path, trm_lab: TrmLab):
     assert trm_lab("collect", "tiny.yaml").out == "runs/tiny/results.nc: 6 runs\n"
 
 
+@pytest.mark.slow
 def test_accuracies_that_are_all_zero_are_not_fitted(folder: Path, trm_lab: TrmLab):
     all_zero(folder)
     done = trm_lab("fit", "tiny.yaml")

@@ -35,11 +35,13 @@ def imported(*arguments: str) -> list[str]:
     return [part for part in HEAVY if f"'{part}'" in done.stderr.splitlines()[-1]]
 
 
+@pytest.mark.slow
 def test_help_imports_nothing_heavy():
     assert imported("--help") == []
     assert imported("run", "--help") == []
 
 
+@pytest.mark.slow
 def test_looking_at_studies_imports_nothing_heavy(tmp_path: Path):
     study, _, sweep = write_files(tmp_path, sweep=HERE)
     assert imported("plan", study, "--on", sweep) == []
@@ -70,6 +72,7 @@ def test_every_verb_is_known_and_helps():
         assert verb.help
 
 
+@pytest.mark.slow
 def test_there_is_a_script_and_a_module():
     wanted = f"trm-lab {trm_lab.__version__}\n"
     script = Path(sys.executable).with_name("trm-lab")

@@ -111,6 +111,7 @@ def test_a_diverged_run_is_a_result_with_exit_code_0(folder: Path, trm_lab: TrmL
     assert "loss is nan by update 2" in status.out
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_named_with_exit_code_1(folder: Path, trm_lab: TrmLab):
     checkpoint = folder / "runs" / "tiny" / DEEP / "seed-0" / "checkpoints" / "last.pt"
     checkpoint.parent.mkdir(parents=True)
@@ -285,6 +286,7 @@ def test_collect_says_what_it_wrote_and_what_is_damaged(driven: Path, trm_lab: T
     assert second.startswith(f"problem: {DEEP}/seed-1/status.json: unreadable: ")
 
 
+@pytest.mark.slow
 def test_a_study_without_fits_fits_nothing(driven: Path, trm_lab: TrmLab):
     trm_lab("collect", "tiny.yaml")
     assert trm_lab("fit", "tiny.yaml") == Done(
@@ -380,6 +382,7 @@ def test_settings_are_laid_over_a_recipe_trained_by_hand(folder: Path, trm_lab: 
     assert trained.id != load_recipe(recipe(), "r").id
 
 
+@pytest.mark.slow
 def test_a_recipe_trained_with_less_memory_gives_the_same(folder: Path, trm_lab: TrmLab):
     whole = ("--set", "model.gradient=whole_program", "--threads", "1")
     for out, more in (("x", ()), ("y", ("--checkpointing", "update"))):
@@ -390,6 +393,7 @@ def test_a_recipe_trained_with_less_memory_gives_the_same(folder: Path, trm_lab:
     assert losses[0] == losses[1]
 
 
+@pytest.mark.slow
 def test_activation_checkpointing_reaches_the_session(
     folder: Path, trm_lab: TrmLab, monkeypatch: pytest.MonkeyPatch
 ):
@@ -497,6 +501,7 @@ def test_a_file_without_recorded_values_is_refused(folder: Path, trm_lab: TrmLab
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_process_prints_no_control_characters_where_there_is_no_terminal(driven: Path):
     for arguments in (["plan", "tiny.yaml"], ["run", "tiny.yaml", "--on", "here.yaml"]):
         done = in_a_process(*arguments)  # checks the characters

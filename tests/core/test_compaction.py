@@ -185,6 +185,7 @@ def test_compaction_evaluates_the_first_of_several_hypotheses() -> None:
     assert len(set(found[0].halting_step)) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
 @pytest.mark.parametrize("mixer", [Attention(), TokenMLP()], ids=lambda m: m.kind)
 def test_compaction_changes_no_bit_at_the_size_of_sudoku(mixer: Any, dtype: torch.dtype) -> None:

@@ -112,6 +112,7 @@ def test_a_map_of_low_rank_ends_the_iteration_without_harm() -> None:
     torch.testing.assert_close(found, torch.full((2,), 0.7, dtype=F64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mixer", BOTH, ids=name)
 def test_the_lyapunov_exponent_is_the_growth_under_the_product_of_jacobians(mixer: Mixer) -> None:
     tiny = Tiny(mixer=mixer)
@@ -227,6 +228,7 @@ def test_the_gradient_is_compared_with_that_of_the_whole_program(gradient: Any) 
         z = tuple(v.detach() for v in out.z)
 
 
+@pytest.mark.slow
 def test_without_a_carry_every_step_is_the_first_one() -> None:
     tiny = Tiny()
     anew = Supervision(N_sup=3, loop=NoCarry())

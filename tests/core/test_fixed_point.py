@@ -307,6 +307,7 @@ def test_latents_that_no_update_writes_are_constants_of_the_solve() -> None:
         assert torch.equal(moved.z[i], tiny.z[i])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damping", [1.0, 0.5])
 def test_a_phantom_gradient_is_the_series_of_its_damped_cycles(damping: float) -> None:
     """At a fixed point with Jacobian J: sum over i < k of d ((1 - d) + d J)^i dF/dtheta (Geng)."""

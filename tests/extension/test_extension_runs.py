@@ -10,6 +10,8 @@ import xarray as xr
 from tests.cli.conftest import Done, in_a_process
 from tests.extension.example import write_example
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Done]]:

@@ -25,7 +25,10 @@ from trm_lab.fit import (
 from trm_lab.fit.describe import rounded
 from trm_lab.laws import SumPower
 
-pytestmark = pytest.mark.filterwarnings(f"ignore::{ClusterWarning.__module__}.ClusterWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings(f"ignore::{ClusterWarning.__module__}.ClusterWarning"),
+]
 TRUTH = np.array([1.7, 400, 1800, 0.34, 0.36])
 
 

@@ -51,6 +51,7 @@ def test_resampled_cells_cover_phi(shared: Path):
     assert 0.90 <= np.mean(held) <= 0.99
 
 
+@pytest.mark.slow
 def test_intervals_from_many_clusters_hold_the_truth_about_as_often_as_they_say():
     x = np.tile([6.0, 18.0, 36.0, 80.0], 12)
     cluster = np.repeat(np.arange(12), 4)

@@ -1,7 +1,10 @@
 import subprocess
 import sys
 
+import pytest
 
+
+@pytest.mark.slow
 def test_fitting_loads_neither_torch_nor_optuna_nor_statsmodels():
     heavy = "torch", "optuna", "statsmodels", "matplotlib", "typer"
     script = (

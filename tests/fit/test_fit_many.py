@@ -27,6 +27,7 @@ def problem(law: Law, truth: np.ndarray) -> Problem:
     return Problem(law, X, y, np.ones(20), Objective("least_squares", law.space))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("law", "truth"), CASES, ids=lambda one: str(one)[:20])
 def test_every_start_ends_where_it_would_end_alone(law: Law, truth: np.ndarray):
     posed, rng = problem(law, truth), np.random.default_rng(1)

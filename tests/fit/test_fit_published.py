@@ -34,6 +34,7 @@ def test_chinchillas_240_runs_end_below_the_published_objective(data: Path):
     np.testing.assert_allclose(found.coefficients.sel(param=NAMES), expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_all_245_runs_have_a_better_optimum_than_the_one_quoted(data: Path):
     found = fit(chinchilla(data, 0), "L", LAW, cluster="row", interval="none")
     assert found.attrs["objective_value"] <= 1.826010523e-3 * (1 + 1e-9) < 1.85609e-3
@@ -145,6 +146,7 @@ def test_five_runs_predict_two_large_ones(data: Path):
         assert 100 * abs(predicted / actual - 1) == pytest.approx(expected, abs=5e-4), name
 
 
+@pytest.mark.slow
 def test_compute_optimal_exponents_plain_and_weighted(data: Path):
     optima = pd.read_csv(data / "porian" / "porian_optimal_pairs.csv")
     published = json.loads((data / "porian" / "porian_published_fits.json").read_text())

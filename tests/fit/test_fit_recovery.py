@@ -21,6 +21,7 @@ def planted(case: Case) -> dict[str, np.ndarray]:
     return {**where, "y": law.value(np.array(params, float), where)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [*SMOOTH, *SHARES[:2]], ids=name)
 def test_planted_parameters_come_back(case: Case):
     law, params = case
@@ -40,6 +41,7 @@ def test_two_breaks_are_not_called_converged_unless_they_are_found():
     assert exact or found.attrs["status"] != "converged"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["quasi_binomial", "beta_binomial"])
 @pytest.mark.parametrize("case", SHARES, ids=name)
 def test_shares_come_back_from_expected_counts(case: Case, objective: str):

@@ -190,6 +190,7 @@ def test_a_diagonal_design_cannot_tell_its_axes_apart():
     assert apart.attrs["status"] == "converged"
 
 
+@pytest.mark.slow
 def test_two_kinds_of_recursion_that_move_together_are_not_separable():
     rng = np.random.default_rng(0)
     n = np.tile([1.0, 3.0, 5.0, 7.0], 6)
@@ -245,6 +246,7 @@ def test_a_trap_of_many_basins_shows_in_the_agreement():
     assert found.attrs["agreement"] == pytest.approx(reached)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("y", "named"),
     [
@@ -264,6 +266,7 @@ def test_what_stands_at_a_bound_is_named(y: np.ndarray, named: str):
     assert 0 <= float(found.coefficients.sel(param="c")) <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("law", ["saturating", "power_error", "test_time", "m4", "power_floor"])
 @pytest.mark.parametrize(
     "y",
@@ -357,6 +360,7 @@ def test_floors_ceilings_and_chance_never_leave_the_unit_interval(
             assert np.isnan(ends).all() or (0 <= ends[0] <= ends[1] <= 1)
 
 
+@pytest.mark.slow
 def test_levels_of_an_error_rate_stay_in_the_unit_interval():
     x = np.geomspace(1, 100, 12)
     y = 0.999 / (1 + x / 30)
@@ -488,6 +492,7 @@ def _planted(noise: float = 0.01) -> dict[str, np.ndarray]:
     return {"x": x, "loss": y, "seed": np.arange(60) % 10 + 1000001.0}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["least_squares", "student_t", "scaled_huber"])
 def test_a_floor_that_stands_out_is_identified_under_every_objective(objective: str):
     found = fit(

@@ -118,6 +118,7 @@ def test_every_mark_stands_inside_the_axes(count):
         assert len(set(np.round(line(ax, "s0").get_xdata(), 6))) == len(arms[::3])
 
 
+@pytest.mark.slow
 def test_the_report_has_a_figure_and_a_sentence_for_every_x():
     tree = wide(over_params())
     first = pictures(tree, [law()])[0]
@@ -140,6 +141,7 @@ def test_the_report_has_a_figure_and_a_sentence_for_every_x():
     assert "differs too" not in own
 
 
+@pytest.mark.slow
 def test_names_of_the_contrasts_study_stay():
     stems = [picture.stem for picture in pictures(study_tree(contrasts=CONTRASTS), [])]
     assert stems[:2] == ["accuracy_by_depth", "contrasts"]

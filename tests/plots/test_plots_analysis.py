@@ -24,6 +24,7 @@ def run(monkeypatch, script, *arguments):
     monkeypatch.delitem(sys.modules, "style")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "stems"),
     [

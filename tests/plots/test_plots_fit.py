@@ -347,6 +347,7 @@ def test_figures_keep_the_caller_s_settings(made):
     assert dict(mpl.rcParams) == before
 
 
+@pytest.mark.slow
 def test_texts_are_legible(surface, made, arms, tested, legible):
     for ax in (law.draw(surface, x="D"), law.draw(made, tested=tested), law.draw(arms)):
         legible(ax.figure)

@@ -61,6 +61,7 @@ def test_an_untested_number_of_training_steps_leaves_the_layout_alone(tree, legi
     legible(steps.panels(other))
 
 
+@pytest.mark.slow
 def test_panels_without_data_leave_their_neighbours_alone(legible):
     none = dict.fromkeys(range(3), "failed")
     arms = [replace(arm, states=none if arm.series == "HRM" else {}) for arm in DEMO]
@@ -81,6 +82,7 @@ def test_a_single_panel_is_as_legible(draw, patchy, legible):
     legible(draw(patchy).figure)
 
 
+@pytest.mark.slow
 def test_two_builds_write_the_same_bytes_and_leave_no_other_file(tree, tmp_path):
     for name in ("one", "two"):
         style.save(forest.panels(tree), tmp_path / name / "forest")

@@ -31,7 +31,7 @@ SINGLE = (
 )
 """What makes the tiny study a single run."""
 
-pytestmark = pytest.mark.xdist_group("slurm")
+pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,6 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return results(in_process(tmp_path_factory.mktemp("single"), SINGLE).root)
 
 
-@pytest.mark.slow
 def test_twelve_cells_come_back_exactly_in_arrays_no_longer_than_allowed(
     slurm: Cluster, tmp_path: Path, many: dict[str, Any]
 ) -> None:
@@ -68,7 +67,6 @@ def test_twelve_cells_come_back_exactly_in_arrays_no_longer_than_allowed(
     assert (commands.root / "results.nc").exists()
 
 
-@pytest.mark.slow
 def test_several_runs_share_a_job(slurm: Cluster, tmp_path: Path, four: dict[str, Any]) -> None:
     commands = prepare(tmp_path, pack=3)
     with counting(slurm) as sizes:
@@ -78,7 +76,6 @@ def test_several_runs_share_a_job(slurm: Cluster, tmp_path: Path, four: dict[str
     assert sum(sizes.values()) == 2  # three runs and one
 
 
-@pytest.mark.slow
 def test_a_driver_inside_a_job_sends_jobs_of_their_own_kind(
     slurm: Cluster, tmp_path: Path, single: dict[str, Any]
 ) -> None:
@@ -138,7 +135,6 @@ def test_a_waiting_job_s_reason_is_shown_and_it_can_be_cancelled(
     assert commands.states() == ["cancelled"] * 4
 
 
-@pytest.mark.slow
 def test_a_driver_killed_while_sbatch_answers_loses_and_doubles_no_run(
     slurm: Cluster, tmp_path: Path, four: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,7 +153,6 @@ def test_a_driver_killed_while_sbatch_answers_loses_and_doubles_no_run(
     assert results(commands.root) == four
 
 
-@pytest.mark.slow
 def test_a_driver_killed_between_sbatch_and_its_note_finds_its_jobs_again(
     slurm: Cluster, tmp_path: Path, four: dict[str, Any]
 ) -> None:
@@ -176,7 +171,6 @@ def test_a_driver_killed_between_sbatch_and_its_note_finds_its_jobs_again(
     assert results(commands.root) == four
 
 
-@pytest.mark.slow
 def test_detached_drivers_and_single_rounds_bring_a_study_to_its_end(
     slurm: Cluster, tmp_path: Path, single: dict[str, Any]
 ) -> None:
@@ -198,7 +192,6 @@ def test_detached_drivers_and_single_rounds_bring_a_study_to_its_end(
     assert sum(sizes.values()) == 2
 
 
-@pytest.mark.slow
 def test_a_driver_in_a_job_of_its_own_brings_a_study_to_its_end(
     slurm: Cluster, tmp_path: Path, single: dict[str, Any]
 ) -> None:
@@ -211,7 +204,6 @@ def test_a_driver_in_a_job_of_its_own_brings_a_study_to_its_end(
     assert results(commands.root) == single
 
 
-@pytest.mark.slow
 def test_one_run_on_two_tasks_is_the_run_of_one_process(slurm: Cluster, tmp_path: Path) -> None:
     exact = (*SINGLE, ("    dtype: float32", "    dtype: float64"))
     commands = prepare(tmp_path / "two", exact, tasks_per_node=2)

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import trm_lab.stats
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +28,7 @@ def test_every_public_function_has_its_place_on_the_page():
     assert functions - named == {"paired_differences"}
 
 
+@pytest.mark.slow
 def test_importing_the_statistics_leaves_the_large_libraries_out():
     code = "import sys, trm_lab.stats; print({'torch', 'pandas', 'statsmodels'} & set(sys.modules))"
     done = subprocess.run(

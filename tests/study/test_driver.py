@@ -281,6 +281,7 @@ def test_an_unknown_cell_is_refused_with_the_near_miss(tmp_path: Path):
     assert not plan.root.exists()
 
 
+@pytest.mark.slow
 def test_a_second_driver_is_refused_and_told_who_drives(tmp_path: Path):
     plan = planned(tmp_path)
     refused: list[str] = []
@@ -311,6 +312,7 @@ def test_data_that_cannot_be_had_is_refused_before_anything_runs(tmp_path: Path)
     assert states(plan.root) == {}
 
 
+@pytest.mark.slow
 def test_an_interrupted_study_goes_on_and_ends_in_the_same_bits(tmp_path: Path):
     longer = ("updates: 4\n", "updates: 60\n"), ("every: 2", "every: 20")
     straight = planned(tmp_path / "straight", *longer)
@@ -415,6 +417,7 @@ def test_a_queued_trial_of_a_run_that_is_planned_no_more_is_closed(tmp_path: Pat
     assert told[f"{DEEP}/seed-1"] == (TrialState.FAIL, "not in this plan")
 
 
+@pytest.mark.slow
 def test_a_run_of_another_process_is_waited_for_before_others_start(tmp_path: Path):
     # It takes the place of a worker, though its run would come last.
     plan, events = planned(tmp_path), Events()
@@ -445,6 +448,7 @@ def working_on(run: Run, seconds: float = 0.3) -> Iterator[None]:
     thread.join()
 
 
+@pytest.mark.slow
 def test_an_interrupt_does_not_wait_for_the_run_of_another_process(tmp_path: Path):
     plan = planned(tmp_path)
     last = runs_by_key(plan)[ORDER[3]]

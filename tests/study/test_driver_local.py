@@ -123,6 +123,7 @@ def checkpointed(plan: Plan) -> list[str]:
     return [r.key for r in plan.runs() if r.folder.checkpoint.exists()]
 
 
+@pytest.mark.slow
 def test_local_workers_complete_a_study_and_compute_what_one_process_does(
     tmp_path: Path, undisturbed: Plan
 ):

@@ -38,12 +38,14 @@ def test_the_parameter_that_matters_has_most_of_the_importance(searched: Plan):
         assert first["PED-ANOVA"] + second["PED-ANOVA"] == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_fanova_stands_beside_it_where_scikit_learn_is_installed(searched: Plan):
     pytest.importorskip("sklearn")
     rows, _ = importances(searched.root)
     assert all(row["fANOVA"] > 0.8 for row in rows[::2])
 
 
+@pytest.mark.slow
 def test_the_verb_names_the_evaluator_and_calls_it_no_test(searched: Plan):
     shown = in_a_process("importance", searched.root)
     assert shown.code == 0

@@ -98,6 +98,7 @@ def test_driving_again_sends_nothing_and_a_larger_budget_goes_on(
     assert sum(key.startswith("trials/") for key in executor.sent) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pruner", ["successive_halving", "hyperband", "median"])
 def test_nothing_is_pruned_before_the_warm_up(
     pruner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -48,6 +48,7 @@ def database(port: int, monkeypatch: pytest.MonkeyPatch) -> str:
     return f"postgresql://lab:${{LAB_PASSWORD}}@127.0.0.1:{port}/postgres"
 
 
+@pytest.mark.slow
 def test_a_search_on_postgres_is_the_search_on_a_journal(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -68,6 +69,7 @@ def test_a_search_on_postgres_is_the_search_on_a_journal(
     assert [len(trials) for trials in arms(plan).values()] == [6, 6]
 
 
+@pytest.mark.slow
 def test_a_search_on_postgres_whose_driver_was_killed_goes_on(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -86,6 +88,7 @@ def test_a_search_on_postgres_whose_driver_was_killed_goes_on(
     assert all(t.state is TrialState.COMPLETE for found in arms(plan).values() for t in found)
 
 
+@pytest.mark.slow
 def test_a_matrix_on_postgres_and_two_folders_of_one_name_do_not_meet(
     database: str, tmp_path: Path
 ):
@@ -98,6 +101,7 @@ def test_a_matrix_on_postgres_and_two_folders_of_one_name_do_not_meet(
         assert [t.state for t in confirmed(plan)] == [TrialState.COMPLETE] * 2
 
 
+@pytest.mark.slow
 def test_no_secret_is_written_beside_the_results_or_shown(database: str, tmp_path: Path):
     files = write_files(tmp_path / "files", sweep=on(database))
     runs = ["--runs", str(tmp_path / "runs")]
@@ -129,6 +133,7 @@ def nobody_listens() -> int:
         return int(probe.getsockname()[1])
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_answer_is_a_clear_error(
     nobody_listens: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -42,6 +42,7 @@ def test_hard_puzzles_are_minimal_and_spread_widely(files):
             assert len(solve([*question[:cell], 0, *question[cell + 1 :]])) == 2
 
 
+@pytest.mark.slow
 def test_rows_are_those_of_the_generator(files):
     for name, first in (("sudoku9_train.csv.gz", 0), ("sudoku9_test.csv.gz", 1500)):
         made = assemble([row(0, first + i) for i in range(6)])
@@ -60,6 +61,7 @@ def test_readme_tables_are_what_describe_prints(files):
         assert section == describe(puzzles)
 
 
+@pytest.mark.slow
 def test_build_writes_both_files(tmp_path, monkeypatch):
     monkeypatch.setattr("trm_lab.tasks.bundled_build.ROWS", {"a.csv.gz": 2, "b.csv": 2})
     build_bundled(tmp_path / "new", seed=0, processes=1)

@@ -124,6 +124,7 @@ def test_dig_stops_at_the_asked_clues():
     assert tuple(question[6:]) == answer[6:]
 
 
+@pytest.mark.slow
 def test_unfillable_split_is_an_error_that_says_what_was_found():
     with pytest.raises(ConfigError) as caught:
         generate(9, 17, {"train": 3, "test": 2}, seed=0, patience=10)

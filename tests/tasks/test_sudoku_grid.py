@@ -105,6 +105,7 @@ def test_augmentation_reaches_every_geometric_symmetry_and_no_other(size):
     assert len(orders) == GEOMETRIC[size]
 
 
+@pytest.mark.slow
 def test_augmentation_is_uniform_over_all_3072_symmetries_of_4x4():
     count = 120_000
     solution = np.tile(np.arange(16, dtype=np.uint8) // 4 + BLANK + 1, (count, 1))
@@ -132,6 +133,7 @@ def test_signature_is_the_same_for_symmetric_puzzles(puzzles, size, seed):
     np.testing.assert_array_equal(signature(*moved, size), some.signature)
 
 
+@pytest.mark.slow
 def test_signature_tells_inequivalent_6x6_puzzles_apart():
     some = generate(6, 12, {"train": 250}, seed=8)["train"]
     orders = np.array(sorted(all_cell_orders(6)))

@@ -267,6 +267,7 @@ train(globals()[recipe], path, execution=globals()[execution], progress=fill)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("limit", "file", "recipe", "execution", "update"),
     [

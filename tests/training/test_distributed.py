@@ -35,6 +35,8 @@ from trm_lab.training.session import Session
 from trm_lab.training.stop import Stop
 from trm_lab.training.stream import Stream
 
+pytestmark = pytest.mark.slow
+
 SELDOM = EXECUTION.model_copy(update={"checkpoint_seconds": 1e9})
 CPU = torch.device("cpu")
 WIDE = {"train": {"dtype": "float64"}}
@@ -213,7 +215,6 @@ def widened(seed: int) -> Recipe:
     return Recipe.model_validate(data)
 
 
-@pytest.mark.slow
 def test_recipes_drawn_across_all_axes_are_the_same_on_two_processes() -> None:
     """Whatever is summed or decided over slots, in any combination of settings."""
     seeds = list(range(40))
@@ -537,7 +538,6 @@ def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.slow
 def test_torchrun_trains_and_one_process_speaks(alone, tmp_path: Path) -> None:
     recipe, file, out = tiny_recipe(FIVE), tmp_path / "recipe.yaml", tmp_path / "run"
     file.write_text(yaml.safe_dump(recipe.as_dict()))
@@ -550,7 +550,6 @@ def test_torchrun_trains_and_one_process_speaks(alone, tmp_path: Path) -> None:
     assert apart(out, alone(recipe)) <= 1e-5
 
 
-@pytest.mark.slow
 def test_torchrun_refuses_once(tmp_path: Path) -> None:
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(tiny_recipe(train={"batch": 3}).as_dict()))

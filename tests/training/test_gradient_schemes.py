@@ -65,6 +65,7 @@ def test_every_length_of_a_random_truncation_has_the_same_values(tmp_path: Path)
     assert found["one"][1:] != found["six"][1:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", [IMPLICIT, RANDOM], ids=["implicit", "random_truncation"])
 def test_a_run_goes_on_bit_for_bit(layer: dict[str, Any], tmp_path: Path) -> None:
     recipe = tiny_recipe(layer)
@@ -89,6 +90,7 @@ def test_a_run_goes_on_bit_for_bit(layer: dict[str, Any], tmp_path: Path) -> Non
     }
 
 
+@pytest.mark.slow
 def test_residual_iterations_and_failures_of_the_solver_are_recorded(tmp_path: Path) -> None:
     def trained(folder: str, **gradient: Any) -> dict[str, Any]:
         layer = {"model": {"T": 4, "gradient": {"kind": "implicit", **gradient}}}
@@ -162,6 +164,7 @@ def test_the_residual_penalty_adds_the_relative_change_of_the_last_cycle(gradien
         torch.testing.assert_close(a, b + 0.3 * c, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_penalty_lowers_the_residual(tmp_path: Path) -> None:
     final = {}
     for weight in (1e-6, 30.0):
@@ -172,6 +175,7 @@ def test_the_penalty_lowers_the_residual(tmp_path: Path) -> None:
     assert "iterations" not in final[30.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("one", "other"),
     [

@@ -62,6 +62,7 @@ def fresh(recipe: Recipe) -> Session:
     return session
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_loop_resumes_in_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str

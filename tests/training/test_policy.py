@@ -66,6 +66,7 @@ def test_the_rule_of_evaluation_is_the_one_named(tmp_path: Path) -> None:
     assert found == [{3}, {1}]
 
 
+@pytest.mark.slow
 def test_halting_steps_and_unconverged_solves_reach_the_results(tmp_path: Path) -> None:
     cells = {
         "solved": {"kind": "implicit", "tolerance": 1e9},

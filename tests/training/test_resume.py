@@ -20,6 +20,8 @@ from trm_lab.runs import RunFolder, State
 from trm_lab.training import Execution, train
 from trm_lab.training.session import Session
 
+pytestmark = pytest.mark.slow
+
 RARELY = EXECUTION.model_copy(update={"checkpoint_seconds": 1e9})
 """Checkpoints at evaluations only."""
 RECIPES = {

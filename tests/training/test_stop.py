@@ -23,6 +23,8 @@ from trm_lab.training import Execution, train
 from trm_lab.training.session import Session
 from trm_lab.training.stop import Stop, Stopped
 
+pytestmark = pytest.mark.slow
+
 RARELY = EXECUTION.model_copy(update={"checkpoint_seconds": 1e9})
 """Checkpoints at evaluations and stops only."""
 RECIPE = tiny_recipe()
@@ -317,7 +319,6 @@ def signalled(path: Path, line: int, *signals: int) -> tuple[int, str]:
         return process.wait(), rest[-1] if rest else ""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_a_run_killed_three_times_at_random_ends_in_the_same_bits(
     undisturbed, tmp_path: Path, seed: int

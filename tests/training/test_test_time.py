@@ -40,6 +40,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_file_holds_the_whole_grid(run: Path) -> None:
     found = evaluate_run(run, GRID, execution=EXECUTION)
     with xr.open_dataset(found.path) as stored:
@@ -90,6 +91,7 @@ def test_a_plain_rollout_starts_as_training_does(tmp_path: Path, initial: str) -
     assert not np.allclose(found["halt_logit"][:, 1], halt, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_noise_never_lowers_oracle_accuracy(run: Path) -> None:
     grid = evaluate_run(run, GRID, execution=EXECUTION).grid
     assert 0 < grid["solved"].mean() < 1

@@ -77,6 +77,7 @@ def test_wandb_gets_every_record_once(tmp_path: Path, fake_wandb: list[tuple[str
     assert {s["mode"] for s in starts} == {"offline"}
 
 
+@pytest.mark.slow
 def test_a_tracker_changes_no_result(tmp_path: Path, fake_wandb: list[Any]) -> None:
     broken_off(tmp_path / "tracked", "wandb")
     train(RECIPE, tmp_path / "plain", execution=EXECUTION)

@@ -200,6 +200,7 @@ def test_examples_are_puzzles_started(tmp_path: Path, N_sup: int, expected: list
     assert RunFolder(tmp_path).status()["examples"] == expected[-1]
 
 
+@pytest.mark.slow
 def test_slots_that_halt_start_more_examples(tmp_path: Path) -> None:
     """A head that always says "solved" and no exploration: every update starts a full batch."""
     recipe = tiny_recipe(supervision={"exploration": 0.0, "halt_weight": 0.0})
@@ -281,6 +282,7 @@ def test_all_weights_are_in_one_file(run: RunFolder) -> None:
     assert table.abs().sum() > 0
 
 
+@pytest.mark.slow
 def test_the_best_weights_are_chosen_by_validation(learned: RunFolder) -> None:
     found = [r for r in records(learned.path) if r["kind"] == "evaluation"]
     accuracy = [r["puzzle_accuracy"][-1] for r in found]
@@ -324,6 +326,7 @@ def test_the_best_weights_are_evaluated_with_their_own_table(tmp_path: Path) -> 
             assert not np.array_equal(stored["halt_logit"], logits(which, other))
 
 
+@pytest.mark.slow
 def test_a_run_learns(learned: RunFolder) -> None:
     found = [r for r in records(learned.path) if r["kind"] == "train"]
     assert found[-1]["loss"] < 0.5 * found[0]["loss"]
