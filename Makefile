@@ -37,7 +37,7 @@ demo: $(READY)
 	$(BIN)/trm-lab demo
 
 test: $(READY)
-	$(BIN)/pytest -n 3 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 quick: $(READY)
 	$(BIN)/pytest -n 2 --dist loadgroup -m "not slow"

@@ -15,7 +15,8 @@ from trm_lab.report.tables import fits, interval, number, signed
 from trm_lab.results.files import write_netcdf
 from trm_lab.stats import mean_interval, paired_difference
 
-pytestmark = pytest.mark.slow
+# One process: what the module's fixtures make is made once.
+pytestmark = [pytest.mark.xdist_group("report"), pytest.mark.slow]
 
 MINUS = "\N{MINUS SIGN}"
 FIGURES = (

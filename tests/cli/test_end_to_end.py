@@ -18,7 +18,8 @@ STUDY = ROOT / "trm_lab" / "demo" / "study.yaml"
 FEWER = ("task.train=64", "task.validation=10", "task.test=20")
 """The smoke sweep leaves the puzzles as they are, and testing 14 runs on 1,000 takes minutes."""
 
-pytestmark = pytest.mark.slow
+# One process: what the module's fixtures make is made once.
+pytestmark = [pytest.mark.xdist_group("end to end"), pytest.mark.slow]
 
 READ = """
 import sys

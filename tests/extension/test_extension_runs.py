@@ -10,7 +10,8 @@ import xarray as xr
 from tests.cli.conftest import Done, in_a_process
 from tests.extension.example import write_example
 
-pytestmark = pytest.mark.slow
+# One process: what the module's fixtures make is made once.
+pytestmark = [pytest.mark.xdist_group("extension"), pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

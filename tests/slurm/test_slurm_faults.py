@@ -81,8 +81,8 @@ def test_a_preempted_run_goes_on_from_its_checkpoint(
 def test_a_run_longer_than_its_walltime_goes_on_in_the_next(
     slurm: Cluster, tmp_path: Path, held: Held, undisturbed: dict[str, Any]
 ) -> None:
-    # SLURM counts in minutes and looks twice a minute: the signal comes after 10 to 30 s.
-    commands = prepare(tmp_path, ONE, timeout_min=1, signal_seconds=40, max_attempts=1,
+    # SLURM counts in minutes and looks twice a minute: the signal comes after 25 to 45 s.
+    commands = prepare(tmp_path, ONE, timeout_min=1, signal_seconds=25, max_attempts=1,
                        gpus=1, gpu_flag="gres")  # fmt: skip
     with commands.driving() as driver:
         first = held.worker()
