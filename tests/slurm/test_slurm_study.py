@@ -31,6 +31,19 @@ SINGLE = (
 )
 """What makes the tiny study a single run."""
 
+SEARCH = (
+    (VARIANTS, """\
+  - {name: only, series: TRM}
+search:
+  parameters: {train.optimizer.lr: {low: 1e-3, high: 1e-1, log: true}}
+  trials: 4
+  sampler: qmc
+  confirm: {seeds: [10, 11]}
+"""),
+    *SINGLE[1:],
+)  # fmt: skip
+"""What makes it a search whose suggestions do not depend on which trial ends first."""
+
 pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.slow]
 
 
@@ -74,6 +87,24 @@ def test_several_runs_share_a_job(slurm: Cluster, tmp_path: Path, four: dict[str
     assert (done.returncode, done.stderr) == (0, "")
     assert results(commands.root) == four
     assert sum(sizes.values()) == 2  # three runs and one
+
+
+def test_a_search_runs_its_trials_and_then_its_winner_as_jobs(
+    slurm: Cluster, tmp_path: Path
+) -> None:
+    here, there = in_process(tmp_path / "here", SEARCH), prepare(tmp_path / "there", SEARCH)
+    with counting(slurm) as sizes:
+        done = there.run()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "6 completed" in done.stdout
+    assert sum(sizes.values()) == 6
+    for part in ("trials", "."):
+        found = results(there.root / part)
+        assert len(found) == {"trials": 4 * 3, ".": 2 * 3}[part]
+        assert found == results(here.root / part)
+    assert sorted(row["seed"] for row in there.status() if "role" not in row) == [10, 11]
+    assert there.run().returncode == 0
+    assert len(there.status()) == 6
 
 
 def test_a_driver_inside_a_job_sends_jobs_of_their_own_kind(
