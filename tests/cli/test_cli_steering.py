@@ -164,6 +164,34 @@ def test_sync_does_one_round_and_leaves_failed_runs_alone(
     assert trm_lab("sync", "tiny.yaml", "--on", "here.yaml").code == 0
 
 
+def test_doctor_finds_a_result_that_is_cut_short_and_run_makes_it_again(
+    driven: Path, root: Path, trm_lab: TrmLab
+):
+    path = RunFolder(root / DEEP / "seed-1").evaluation("last")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-30])
+    told = trm_lab("doctor", str(root), "--json")
+    assert told.code == 1
+    assert findings(told.out)["result"] == (
+        "bad", f"{path}: missing or damaged; `trm-lab run` evaluates the run again"
+    )  # fmt: skip
+    assert trm_lab("run", driven / "tiny.yaml", "--on", driven / "here.yaml").code == 0
+    assert path.read_bytes() == whole
+    assert "result" not in findings(trm_lab("doctor", str(root), "--json").out)
+
+
+@pytest.mark.parametrize("verb", ["status", "watch", "logs", "collect"])
+def test_a_study_file_that_is_no_longer_what_was_run_is_told(
+    driven: Path, root: Path, trm_lab: TrmLab, verb: str
+):
+    study = driven / "tiny.yaml"
+    assert "is not what was run" not in trm_lab(verb, study).err
+    study.write_text(study.read_text().replace("seeds: [0, 1]", "seeds: [0, 1, 2]"))
+    done = trm_lab(verb, study)
+    assert done.code == 0
+    assert f"{study}: is not what was run, runs/tiny/study.yaml, which is what follows" in done.err
+
+
 def test_doctor_finds_a_torn_journal_and_mends_it(driven: Path, root: Path, trm_lab: TrmLab):
     found = findings(trm_lab("doctor", str(root), "--json").out)
     assert found["journal"] == ("ok", "whole")

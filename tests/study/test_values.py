@@ -30,6 +30,10 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
+def outline(root: Path) -> list[object]:
+    return [(t.number, t.state, t.value, t.user_attrs["run"]) for t in trials(root)]
+
+
 @pytest.mark.parametrize("spoil", [cut, flip, empty, Path.unlink])
 def test_damaged_outcomes_are_named_and_taken_for_no_result(
     finished: Plan, spoil: Callable[[Path], None]
@@ -57,6 +61,19 @@ def test_a_run_with_damaged_outcomes_is_evaluated_again_and_the_study_goes_on(fi
     told = [(t.value, t.user_attrs.get("reason")) for t in trials(finished.root)
             if t.user_attrs["run"] == run.key]  # fmt: skip
     assert told == [(None, "lost"), (value, None)]
+
+
+@pytest.mark.parametrize("spoil", [cut, Path.unlink])
+def test_outcomes_damaged_after_the_end_are_made_again_by_the_next_run(
+    finished: Plan, spoil: Callable[[Path], None]
+):
+    run = runs_by_key(finished)[ORDER[0]]
+    path = run.folder.evaluation("last")
+    before, told = path.read_bytes(), outline(finished.root)
+    spoil(path)
+    assert drive(finished) == {State.COMPLETED: 4}
+    assert path.read_bytes() == before
+    assert outline(finished.root) == told  # its trial has its value already
 
 
 def test_outcomes_damaged_while_the_study_runs_lose_that_run_only(

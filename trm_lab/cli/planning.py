@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trm_lab.cli.output import announce
 from trm_lab.errors import ConfigError
 from trm_lab.paths import RESULTS, expect, missing
 
@@ -41,11 +42,16 @@ def root_of(study: Path, on: Path | None, settings: list[str], runs: Path) -> Pa
     if study.suffix not in (".yaml", ".yml") and not study.exists():
         what = "study file or folder of results"
         raise missing(study, what, "`trm-lab run STUDY` makes the folder")
-    root = plan_of(study, on, settings, runs).root
+    plan = plan_of(study, on, settings, runs)
+    root = plan.root
     if not root.exists():
         options = ["--on", str(on)] if on is not None else []
         options += [word for setting in settings for word in ("--set", setting)]
         options += ["--runs", str(runs)] if runs != Path("runs") else []
         made = shlex.join(["trm-lab", "run", str(study), *options])
         raise ConfigError(f"{root}: no results yet; `{made}` makes them")
+    planned = root / "study.yaml"
+    if planned.is_file() and planned.read_text(encoding="utf-8") != plan.matrix.text:
+        announce(f"{study}: is not what was run, {planned}, which is what follows; `trm-lab plan` "
+                 "tells of the new one, `trm-lab run` takes it")  # fmt: skip
     return root

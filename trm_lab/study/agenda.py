@@ -62,11 +62,14 @@ class MatrixAgenda:
             elif key not in known and run.folder.state().final:
                 self._adopt(run)
             else:
-                continue
+                self._value(run)
             if run.folder.state() is State.LOST:
                 spoilt.append(run)
         for run in spoilt:
-            self.reopen(run)
+            if run.key in complete:
+                self.told[run.key] = complete[run.key]
+            else:
+                self.reopen(run)
         left += spoilt
         costs = {cell: account.flops_per_update for cell, account in self.plan.accounts().items()}
         return sorted(left, key=lambda r: -costs[r.cell.name] * r.recipe.train.updates)

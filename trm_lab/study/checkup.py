@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
+from zipfile import is_zipfile
 
 from trm_lab.errors import ConfigError
 from trm_lab.runs import RunFolder, State
@@ -113,6 +114,10 @@ def study(root: Path) -> Iterator[Finding]:
     spoilt = [run for run in runs if run.status_file.exists() and run.status() is None]
     for run in spoilt:
         yield Finding("status", "bad", f"{run.status_file}: unreadable; running again mends it")
+    for run in runs:
+        if run.state() is State.COMPLETED and not is_zipfile(run.evaluation("last")):
+            yield Finding("result", "bad", f"{run.evaluation('last')}: missing or damaged; "
+                                           "`trm-lab run` evaluates the run again")  # fmt: skip
     stale = [run for run in runs if run.state() is State.RUNNING and not run.busy()]
     alive = set(_queued(root))
     for run in stale:
