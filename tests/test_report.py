@@ -16,7 +16,7 @@ from trm_lab.results.files import write_netcdf
 from trm_lab.stats import mean_interval, paired_difference
 
 # One process: what the module's fixtures make is made once.
-pytestmark = [pytest.mark.xdist_group("report"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 MINUS = "\N{MINUS SIGN}"
 FIGURES = (
