@@ -7,7 +7,6 @@ import numpy as np
 import torch
 import xarray as xr
 
-import trm_lab
 from trm_lab.config.execution import Execution
 from trm_lab.config.test_time import Subject
 from trm_lab.core.core import Core
@@ -15,7 +14,6 @@ from trm_lab.core.diagnostics import Diagnostics, diagnose
 from trm_lab.core.reasoner import Reasoner
 from trm_lab.core.supervision import Batch
 from trm_lab.results.files import write_netcdf
-from trm_lab.runs import now
 from trm_lab.training.stored import stored_run
 
 DIMS = {
@@ -72,19 +70,12 @@ def diagnose_run(
     found = diagnose(reasoner, batch, recipe.supervision, start, steps=steps, iterations=iterations)
     attrs: dict[str, Any] = {
         "title": "Diagnostics of the recursion",
-        "recipe_id": recipe.id,
-        "run_seed": recipe.seed,
-        "run": str(folder.path),
-        "weights": subject.weights,
-        "split": subject.split,
-        "data_fingerprint": stored.fingerprint,
+        **stored.provenance(subject),
         "n": recipe.model.n,
         "T": recipe.model.T,
         "gradient": recipe.model.gradient.model_dump_json(),
         "arnoldi_iterations": iterations,
         "dtype": str(wide).removeprefix("torch."),
-        "trm_lab_version": trm_lab.__version__,
-        "created_utc": now(),
     }
     data = dataset(found, recipe.model.layout.latents, attrs)
     data = data.assign_coords(signature=("puzzle", puzzles.signature))

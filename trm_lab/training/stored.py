@@ -1,7 +1,8 @@
 """A finished run, read back from its folder."""
 
+import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -9,14 +10,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+import trm_lab
 from trm_lab.config.execution import Execution
+from trm_lab.config.extension import refuse_changed, sources
 from trm_lab.config.recipe import Recipe
 from trm_lab.config.test_time import Subject
 from trm_lab.core.core import Core, Weights
 from trm_lab.errors import ConfigError
 from trm_lab.parameters import Geometry
 from trm_lab.paths import RUN, expect, missing
-from trm_lab.runs import RunFolder
+from trm_lab.runs import RunFolder, now
 from trm_lab.tasks.build import build
 from trm_lab.tasks.dataset import Puzzles
 from trm_lab.training.environment import prepare
@@ -32,6 +35,22 @@ class Stored(NamedTuple):
     puzzles: Puzzles
     fingerprint: str
     """Of the data set."""
+
+    def provenance(self, subject: Subject) -> dict[str, Any]:
+        """Give the attributes of a file that says something of the run: what of, and by what."""
+        return {
+            "recipe_id": self.recipe.id,
+            "run_seed": self.recipe.seed,
+            "run": str(self.folder.path),
+            "weights": subject.weights,
+            "split": subject.split,
+            "puzzles": len(self.puzzles),
+            "data_fingerprint": self.fingerprint,
+            "own": json.dumps(sources(self.recipe)),
+            "device": str(self.core.device),
+            "trm_lab_version": trm_lab.__version__,
+            "created_utc": now(),
+        }
 
 
 def stored_recipe(run_dir: Path | str) -> Recipe:
@@ -54,14 +73,16 @@ def stored_run(
     """Read the weights and build the puzzles that a subject names.
 
     Raises:
-        ConfigError: no run there, no such weights, or its data cannot be had again.
+        ConfigError: no run there, no such weights, its data cannot be had again, or code of one's
+            own has changed since.
     """
     recipe, folder = stored_recipe(run_dir), RunFolder(run_dir)
+    status = folder.status() or {}
+    refuse_changed(recipe, (status.get("environment") or {}).get("own") or {}, str(folder.path))
     device = prepare(execution)
     core = Core(recipe.model, Geometry.of(recipe.task), getattr(torch, recipe.train.dtype), device)
     found = stored_weights(folder, core, subject.weights)
     data = build(recipe.task, cache)
-    status = folder.status() or {}
     recorded = (status.get("data") or {}).get("fingerprint")
     if recorded not in (None, data.fingerprint):
         raise ConfigError(
