@@ -522,8 +522,8 @@ def test_explain_groups_the_points_by_side_and_hides_what_does_not_apply(trm_lab
     assert heads == [
         f"trm_att: recipe {preset('trm_att').id[:8]}",
         "as the paper, unlike the code: 0",
-        "as the code, unlike the paper: 14",
-        "as both: 3",
+        "as the code, unlike the paper: 11",
+        "as both: 6",
         "other: unlike both, or beyond them: 4",
         "not about this recipe: 12, shown with --all",
         "paper: TRM (arXiv 2510.04871) and HRM (arXiv 2506.21734); code: their released code",
