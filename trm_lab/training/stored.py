@@ -17,12 +17,13 @@ from trm_lab.config.recipe import Recipe
 from trm_lab.config.test_time import Subject
 from trm_lab.core.core import Core, Weights
 from trm_lab.errors import ConfigError
-from trm_lab.parameters import Geometry
+from trm_lab.parameters import Geometry, parameters, table_shape, untrained_latents
 from trm_lab.paths import RUN, expect, missing
 from trm_lab.runs import RunFolder, now
 from trm_lab.tasks.build import build
 from trm_lab.tasks.dataset import Puzzles
 from trm_lab.training.environment import prepare
+from trm_lab.training.recovery import whole
 
 
 class Stored(NamedTuple):
@@ -117,12 +118,18 @@ def stored_weights(folder: RunFolder, core: Core, which: str) -> Weights:
     table = flat.get("table")
     if which == "last":
         table = flat.get("ema_table", table)
-    if which == "best":
-        if not folder.best.exists():
-            raise ConfigError(f"{folder.best}: no best weights; use last or raw")
-        content = torch.load(folder.best, map_location=core.device, weights_only=True)
-        params, table = content["params"], content.get("table", table)
     initial, others = part("initial"), part("others")
+    path = folder.weights
+    if which == "best":
+        path = folder.best
+        if not path.exists():
+            raise ConfigError(f"{path}: no best weights; use last or raw")
+        if not whole(path):
+            raise ConfigError(f"{path}: damaged; use last or raw")
+        content = torch.load(path, map_location=core.device, weights_only=True)
+        params, table = content["params"], content.get("table", table)
+    starts = {f"initial.{name}": vector for name, vector in initial.items()}
+    _refuse_other(path, core, params | starts | ({} if table is None else {"table": table}))
     latents = core.model.layout.latents
     return Weights(
         params,
@@ -130,3 +137,17 @@ def stored_weights(folder: RunFolder, core: Core, which: str) -> Weights:
         table,
         tuple(others[name] for name in latents if name in others),
     )
+
+
+def _refuse_other(path: Path, core: Core, found: dict[str, Tensor]) -> None:
+    """Refuse tensors that are not those of the model."""
+    model, geometry = core.model, core.geometry
+    wanted = {name: p.shape for name, p in parameters(model, geometry).items()}
+    wanted |= dict.fromkeys(untrained_latents(model), (model.width,))
+    if shape := table_shape(model, geometry):
+        wanted["table"] = shape
+    for name in sorted(wanted.keys() | found.keys()):
+        here = f"has shape {tuple(found[name].shape)}" if name in found else "is missing"
+        must = f"has shape {tuple(wanted[name])}" if name in wanted else "has none"
+        if here != must:
+            raise ConfigError(f"{path}: damaged: {name} {here}, and in the recipe {must}")
