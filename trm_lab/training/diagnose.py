@@ -1,5 +1,6 @@
 """Diagnoses a finished run: what its recursion does, as one labelled dataset in its folder."""
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,8 @@ def diagnose_run(
     """Diagnose a run over supervision steps 1, 2, ..., `steps` (by default N_sup), and save it.
 
     Derivatives are computed in at least float32.  The file is
-    `evaluation/diagnostics-<split>-<weights>.nc` in the run folder; doing it again replaces it.
+    `evaluation/diagnostics-<split>-<weights>-<8 hex of limit, steps and iterations>.nc` in the run
+    folder; the same again replaces it.
 
     Raises:
         ConfigError: no run there, or no such weights.
@@ -79,7 +81,9 @@ def diagnose_run(
     }
     data = dataset(found, recipe.model.layout.latents, attrs)
     data = data.assign_coords(signature=("puzzle", puzzles.signature))
-    path = folder.path / "evaluation" / f"diagnostics-{subject.split}-{subject.weights}.nc"
+    mark = sha256(f"{subject.limit} {steps} {iterations}".encode()).hexdigest()[:8]
+    name = f"diagnostics-{subject.split}-{subject.weights}-{mark}.nc"
+    path = folder.path / "evaluation" / name
     write_netcdf(data, path)
     return data, path
 
