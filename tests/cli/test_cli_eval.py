@@ -32,11 +32,14 @@ def test_a_grid_is_printed_and_saved(run: Path, trm_lab: TrmLab) -> None:
         "10 puzzles x 4 rollouts x 4 steps, about 0 s of one core\n",
     )
     lines = [re.split(r" {2,}", line) for line in done.out.splitlines()]
-    assert lines[0] == ["steps", "rollouts", "FLOP/puzzle", "head", "vote"]
-    assert [line[:2] for line in lines[1:7]] == [
+    assert lines[0] == [
+        f"{run}: puzzle accuracy on 10 test puzzles, last weights, n 2, T 2, noise 0.2"
+    ]
+    assert lines[1] == ["steps", "rollouts", "FLOP/puzzle", "head", "vote"]
+    assert [line[:2] for line in lines[2:8]] == [
         [s, k] for s in ("1", "4") for k in ("1", "2", "4")
     ]
-    written = [Path(line[0].removeprefix("wrote ")) for line in lines[7:]]
+    written = [Path(line[0].removeprefix("wrote ")) for line in lines[8:]]
     assert [path.suffix for path in written] == [".nc", ".pdf", ".svg", ".png"]
     assert all(path.parent == run / "evaluation" for path in written)
     with xr.open_dataset(written[0]) as grid:

@@ -64,8 +64,8 @@ def collected(file: str) -> dict[tuple[str, int], str]:
 
 
 def listed(text: str) -> list[list[str]]:
-    """Split a printed table into its fields."""
-    return [re.split(r" {2,}", line) for line in text.splitlines()]
+    """Split a printed table into its fields, without its title."""
+    return [re.split(r" {2,}", line) for line in text.splitlines()[1:]]
 
 
 def test_a_run_says_what_it_did_and_a_second_one_does_nothing(folder: Path, trm_lab: TrmLab):
@@ -137,13 +137,14 @@ def test_a_plan_is_printed_and_nothing_written(folder: Path, trm_lab: TrmLab):
     before = sorted(folder.rglob("*"))
     done = trm_lab("plan", "tiny.yaml", "--on", "here.yaml")
     assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines()[0] == "tiny on here"
     header, shallow, deep = listed(done.out)[:3]
     assert header == ["cell", "id", "depth", "max depth", "graph updates", "params", "updates",
                       "FLOPs a run", "one core", "evaluation", "seeds", "to run"]  # fmt: skip
     assert shallow[:7] == ["shallow", "94dcb425", "2", "4", "2", "4834", "4"]
     assert deep[:7] == ["deep", "99e168d3", "3", "6", "3", "4834", "4"]
     assert deep[-2:] == ["2", "2"]
-    assert done.out.splitlines()[3].startswith("2 cells x 2 seeds in runs/tiny; about ")
+    assert done.out.splitlines()[4].startswith("2 cells x 2 seeds in runs/tiny; about ")
     assert sorted(folder.rglob("*")) == before
     long = trm_lab("plan", "tiny.yaml", "--set", "task.test=1000000").out
     assert listed(long)[1][8:10] == ["25 s", "20 s"]
@@ -522,8 +523,8 @@ def test_explain_groups_the_points_by_side_and_hides_what_does_not_apply(trm_lab
     assert heads == [
         f"trm_att: recipe {preset('trm_att').id[:8]}",
         "as the paper, unlike the code: 0",
-        "as the code, unlike the paper: 14",
-        "as both: 3",
+        "as the code, unlike the paper: 11",
+        "as both: 6",
         "other: unlike both, or beyond them: 4",
         "not about this recipe: 12, shown with --all",
         "paper: TRM (arXiv 2510.04871) and HRM (arXiv 2506.21734); code: their released code",

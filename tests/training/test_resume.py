@@ -226,7 +226,7 @@ def test_a_checkpoint_holds_all_of_a_session(break_off, tmp_path: Path) -> None:
     break_off(RECIPES["attention"], tmp_path, 9)
     content = torch.load(RunFolder(tmp_path).checkpoint, weights_only=True)
     assert set(content) == {
-        "recipe_id", "seed", "fingerprint", "params", "ema", "initial", "others", "table",
+        "recipe_id", "seed", "fingerprint", "own", "params", "ema", "initial", "others", "table",
         "ema_table", "optimizer", "carry", "sums", "started", "since", "watched", "counters",
         "best", "validated",
     }  # fmt: skip

@@ -1,12 +1,15 @@
 """A run evaluated on a grid: one file, every cell with its cost."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
+from safetensors.torch import load_file, save_file
 
 from tests.training.tiny_run import EXECUTION, TOKEN_MLP, tiny_recipe
 from trm_lab import Rollouts, evaluate_run, train
@@ -19,6 +22,7 @@ from trm_lab.core.selection import choose, pick
 from trm_lab.errors import ConfigError
 from trm_lab.plots import rollouts as figure
 from trm_lab.results.grid import rows
+from trm_lab.runs import RunFolder
 
 WIDE = {"model": {"width": 32}, "train": {"batch": 16, "ema_table": True}, "eval": {"every": 60}}
 
@@ -175,8 +179,44 @@ def test_errors_say_what_to_do(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"weights\.safetensors: damaged"):
         evaluate_run(tmp_path, GRID)
     (tmp_path / "weights.safetensors").write_bytes((run / "weights.safetensors").read_bytes())
+    best = RunFolder(tmp_path).best
     with pytest.raises(ConfigError, match=r"best\.pt: no best weights; use last or raw"):
         evaluate_run(tmp_path, GRID, Subject(weights="best"))
+    best.parent.mkdir()
+    best.write_bytes(RunFolder(run).best.read_bytes()[:-100])
+    with pytest.raises(ConfigError) as error:
+        evaluate_run(tmp_path, GRID, Subject(weights="best"))
+    assert str(error.value) == f"{best}: damaged; use last or raw"
+
+
+def test_weights_of_other_names_or_shapes_are_refused(run: Path, tmp_path: Path) -> None:
+    folder = RunFolder(shutil.copytree(run, tmp_path / "run"))
+    whole = load_file(folder.weights)
+    shape, width = tuple(whole["ema/embed.tokens"].shape), whole["initial/z"].shape[0]
+    in_file: list[tuple[str, torch.Tensor | None, str]] = [
+        ("ema/embed.tokens", None, f"embed.tokens is missing, and in the recipe has shape {shape}"),
+        ("ema/embed.tokens", torch.zeros(2, 2),
+         f"embed.tokens has shape (2, 2), and in the recipe has shape {shape}"),
+        ("ema/more", torch.zeros(3), "more has shape (3,), and in the recipe has none"),
+        ("initial/z", None, f"initial.z is missing, and in the recipe has shape ({width},)"),
+    ]  # fmt: skip
+    for name, other, told in in_file:
+        changed = {k: v for k, v in whole.items() if k != name}
+        save_file(changed if other is None else {**changed, name: other}, folder.weights)
+        with pytest.raises(ConfigError) as error:
+            evaluate_run(folder.path, GRID, execution=EXECUTION)
+        assert str(error.value) == f"{folder.weights}: damaged: {told}"
+    save_file({k: v for k, v in whole.items() if k != "table"}, folder.weights)
+    with pytest.raises(
+        ConfigError, match=r"table is missing, and in the recipe has shape \(1, 16\)"
+    ):
+        evaluate_run(folder.path, GRID, Subject(weights="raw"), execution=EXECUTION)
+    content = torch.load(folder.best, weights_only=True)
+    del content["params"]["embed.tokens"]
+    torch.save(content, folder.best)
+    with pytest.raises(ConfigError) as error:
+        evaluate_run(folder.path, GRID, Subject(weights="best"), execution=EXECUTION)
+    assert str(error.value).startswith(f"{folder.best}: damaged: embed.tokens is missing")
 
 
 @pytest.mark.parametrize(
