@@ -38,6 +38,7 @@ from trm_lab.config import (
     Model,
     NoPositions,
     PuzzleSlots,
+    QLearning,
     Recipe,
     Supervision,
     Train,
@@ -78,6 +79,8 @@ def recipe_with(instance: Any) -> Recipe:
         changes["model"]["positions"] = NoPositions()
     if isinstance(instance, LearnedStart) or getattr(instance, "linked", False):
         changes["model"]["gradient"] = WholeProgram()
+    if instance == WhenHalted(rule=QLearning()):  # which reads what only this rule trains
+        changes["supervision"]["halting"] = QLearning()
     if isinstance(instance, Implicit):  # whose tolerances bfloat16 cannot reach
         changes["train"]["dtype"] = "float32"
     return Recipe(
