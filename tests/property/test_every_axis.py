@@ -163,7 +163,7 @@ def solvable(recipe: Recipe, trained: Session) -> Puzzles:
     reasoner = Reasoner(trained.core, trained.evaluated, recipe.supervision.carried)
     start = reasoner.start(reasoner.keys(test.inputs))
     with torch.no_grad():
-        read, _, _ = reasoner.solve(start, start, torch.tensor(test.inputs.astype(np.int32)))
+        read, _, _ = reasoner.step(start, start, torch.tensor(test.inputs.astype(np.int32)))
     answers = test.answers.copy()
     of_any = answers if answers.ndim == 2 else answers[:, 0]  # a view
     of_any[::3] = read.logits.argmax(-1)[::3]
