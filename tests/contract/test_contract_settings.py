@@ -75,6 +75,7 @@ def recipe_with(instance: Any) -> Recipe:
     if field:
         ruled = instance in RULES and instance not in HALTINGS
         changes[section][field] = WhenHalted(rule=instance) if ruled else instance
+        changes["eval"] |= {"best": True} if ruled else {}  # else it is the policy of that rule
     if instance in MIXERS and not isinstance(instance, Attention):
         changes["model"]["positions"] = NoPositions()
     if isinstance(instance, LearnedStart) or getattr(instance, "linked", False):
