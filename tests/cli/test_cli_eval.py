@@ -46,6 +46,17 @@ def test_a_grid_is_printed_and_saved(run: Path, trm_lab: TrmLab) -> None:
         assert dict(grid.sizes)["rollout"] == 4
 
 
+def test_solves_that_did_not_converge_have_a_column(tmp_path: Path, trm_lab: TrmLab) -> None:
+    hopeless = {"kind": "implicit", "tolerance": 0.0, "backward_iterations": 1}
+    train(tiny_recipe(model={"gradient": hopeless}), tmp_path / "run", execution=EXECUTION)
+    done = trm_lab("eval", tmp_path / "run", "--steps", "1", "--rollouts", "1", "--limit", 2)
+    lines = [re.split(r" {2,}", line) for line in done.out.splitlines()]
+    assert lines[0] == [
+        "steps", "rollouts", "FLOP/puzzle", "head", "residual", "vote", "oracle", "unconverged",
+    ]  # fmt: skip
+    assert float(lines[1][-1]) == 1
+
+
 def test_json_holds_the_rows_and_what_was_asked(run: Path, trm_lab: TrmLab) -> None:
     done = trm_lab("eval", run, "--steps", "2", "--rollouts", "1,3", "--restarts", "--split",
                    "validation", "--limit", 4, "--weights", "raw", "--T", 1, "--json")  # fmt: skip

@@ -235,6 +235,17 @@ def test_the_status_lists_every_planned_run(driven: Path, trm_lab: TrmLab):
     assert told.out.splitlines()[-1] == "1 waiting, 3 completed"
 
 
+def test_solves_that_did_not_converge_are_told_by_the_status(driven: Path, trm_lab: TrmLab):
+    for seed, missed in ((0, 0.0), (1, 0.0625)):
+        run = RunFolder(driven / "runs" / "tiny" / DEEP / f"seed-{seed}")
+        run.write_status({**(run.status() or {}), "solver": {"unconverged": missed}})
+    assert trm_lab("status", "tiny.yaml").out.splitlines()[-2:] == [
+        "4 completed", "deep, seed 1: 6.25 % of its latest solves did not converge",
+    ]  # fmt: skip
+    rows = json.loads(trm_lab("status", "tiny.yaml", "--json").out)
+    assert [row.get("unconverged") for row in rows] == [None, None, 0.0, 0.0625]
+
+
 def test_a_run_that_nobody_works_on_any_more_is_called_lost(driven: Path, trm_lab: TrmLab):
     run = RunFolder(driven / "runs" / "tiny" / DEEP / "seed-1")
     run.write_status({**(run.status() or {}), "state": "running"})

@@ -259,7 +259,8 @@ def test_selection_of_the_file_can_be_redone_from_its_rollouts(run: Path) -> Non
     names = ("solved", "solved", "halt_logit", "residual", "same_answer")
     columns = [grid[name].values for name in names]
     assert grid.attrs["quiet"] == 1
-    trials = Trials(grid["steps"].values, *columns, solution=columns[0], quiet=grid.attrs["quiet"])
+    rest = {"solution": columns[0], "unconverged": columns[0], "quiet": grid.attrs["quiet"]}
+    trials = Trials(grid["steps"].values, *columns, **rest)
     for K in (1, 2, 8):
         for selector in ("head", "residual", "vote"):
             picked = choose(selector, trials, K)
@@ -281,7 +282,8 @@ def test_rollouts_are_measured_against_the_exact_set() -> None:
 
     which = np.array([[0, 0, 1, -1], [-1, -1, 2, 2]])[:, :, None]
     solved = which >= 0
-    trials = Trials(np.array([4]), solved, solved * 1.0, which * 1.0, which * 1.0, which * 0, which)
+    trials = Trials(np.array([4]), solved, solved * 1.0, which * 1.0, which * 1.0, which * 0, which,
+                    ~solved)  # fmt: skip
     four, two = (set_measures(trials, np.array([2, 3]), K) for K in (4, 2))
     assert four["coverage"].tolist() == [pytest.approx((2 / 2 + 1 / 3) / 2)]
     assert four["precision"].tolist() == [pytest.approx((3 / 4 + 2 / 4) / 2)]
@@ -289,7 +291,8 @@ def test_rollouts_are_measured_against_the_exact_set() -> None:
     assert two["coverage"].tolist() == [pytest.approx((1 / 2 + 0) / 2)]
     assert two["diversity"].tolist() == [pytest.approx(1 / 2)]
     wrong = Trials(*(getattr(trials, f) for f in ("steps", "solved", "cell_accuracy",
-                   "halt_logit", "residual", "same")), solution=which * 0 - 1)  # fmt: skip
+                   "halt_logit", "residual", "same")), solution=which * 0 - 1,
+                   unconverged=~solved)  # fmt: skip
     assert np.isnan(set_measures(wrong, np.array([2, 3]), 4)["diversity"]).all()
 
 
