@@ -50,7 +50,7 @@ def test_solves_that_did_not_converge_have_a_column(tmp_path: Path, trm_lab: Trm
     hopeless = {"kind": "implicit", "tolerance": 0.0, "backward_iterations": 1}
     train(tiny_recipe(model={"gradient": hopeless}), tmp_path / "run", execution=EXECUTION)
     done = trm_lab("eval", tmp_path / "run", "--steps", "1", "--rollouts", "1", "--limit", 2)
-    lines = [re.split(r" {2,}", line) for line in done.out.splitlines()]
+    lines = [re.split(r" {2,}", line) for line in done.out.splitlines()[1:]]
     assert lines[0] == [
         "steps", "rollouts", "FLOP/puzzle", "head", "residual", "vote", "oracle", "unconverged",
     ]  # fmt: skip
