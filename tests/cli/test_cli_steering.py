@@ -206,7 +206,7 @@ def test_doctor_finds_a_torn_journal_and_mends_it(driven: Path, root: Path, trm_
     assert told.code == 1
     found = findings(told.out)
     assert found["journal"] == (
-        "bad", f"{journal}:{lines + 1}: cut short; `--repair` drops them",
+        "bad", f"{journal}:{lines + 1}: cut short; `--repair` mends it",
     )  # fmt: skip
     assert found["status"][0] == "bad"
     assert "dropped a last line cut short" in trm_lab("doctor", str(root), "--repair").out
