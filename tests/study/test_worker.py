@@ -203,23 +203,23 @@ echo "$@" >> {0}
 
 
 def test_the_end_that_a_requeue_brings_about_reaches_neither_the_worker_nor_scontrol(
-    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "bin" / "scontrol").write_text(KILLED.format(job))
     heard = _put_back(tmp_path, monkeypatch)
     assert job.read_text() == "requeue 17\n"
     assert heard == [signal.SIGUSR2]  # the notice alone
-    assert "job 17: requeued" in _log(tmp_path)
+    assert "job 17: requeued" in capsys.readouterr().out
 
 
 def test_a_requeue_that_is_refused_leaves_the_run_waiting_for_the_driver(
-    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     refusal = "#!/bin/sh\necho 'Access/permission denied' >&2\nexit 1\n"
     (tmp_path / "bin" / "scontrol").write_text(refusal)
     _put_back(tmp_path, monkeypatch)
     assert RunFolder(tasks(tmp_path)[0].folder).state() is State.WAITING
-    assert "job 17: Access/permission denied" in _log(tmp_path)
+    assert "job 17: Access/permission denied" in capsys.readouterr().out
 
 
 def _put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -243,10 +243,6 @@ def _put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     standing(monkeypatch, act)
     assert Work((task,), "slurm")() == ["waiting"]
     return heard
-
-
-def _log(tmp_path: Path) -> str:
-    return (Path(tasks(tmp_path)[0].folder) / "worker.log").read_text()
 
 
 DRIVER = """#!/bin/sh
