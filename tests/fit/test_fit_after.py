@@ -353,6 +353,7 @@ def test_a_description_of_nothing_claims_nothing(rows: int):
     text = describe(made)
     assert "nan" not in text
     assert "descended" not in text
+    assert text.startswith("We could not fit SumPower(N, D)")
     assert f"There are no estimates. Status: {made.attrs['status']}" in text
     for item in ("Optimiser and starts", "Value at the optimum", "Identifiability"):
         assert f"- [ ] {item}: to be filled in: no estimates" in text

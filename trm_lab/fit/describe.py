@@ -25,8 +25,9 @@ def describe(made: xr.Dataset) -> str:
 def methods(made: xr.Dataset) -> str:
     """Give the paragraph."""
     a = made.attrs
+    verb = "fitted" if estimated(made) else "could not fit"
     text = (
-        f"We fitted {a['law']}, {a['formula']} ({a['source']}), to {a['y_name']} of "
+        f"We {verb} {a['law']}, {a['formula']} ({a['source']}), to {a['y_name']} of "
         f"{a['n_points']} {_points(made)}{_groups(made)}, minimising {NAMES[a['objective']]}"
     )
     if np.isfinite(a["delta"]):
