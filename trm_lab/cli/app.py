@@ -168,7 +168,7 @@ def fit(
             help="least_squares, huber, scaled_huber, student_t, quasi_binomial, beta_binomial."
         ),
     ] = None,
-    delta: Annotated[float, typer.Option(help="Huber's delta.")] = 1e-3,
+    delta: Annotated[float | None, typer.Option(help="Huber's delta; 1e-3.")] = None,
     residuals: Annotated[str | None, typer.Option(help="log or raw.")] = None,
     weights: Annotated[str | None, typer.Option(help="A column of weights.")] = None,
     by: Annotated[str | None, typer.Option(help="A column of groups.")] = None,
@@ -176,11 +176,13 @@ def fit(
         list[str] | None, typer.Option(help="A parameter that all groups have in common.")
     ] = None,
     interval: Annotated[
-        str, typer.Option(help="bootstrap, wild, sandwich, wald, profile or none.")
-    ] = "bootstrap",
-    draws: Annotated[int, typer.Option(min=1, help="Resamples of a bootstrap.")] = 1000,
-    level: Annotated[float, typer.Option(help="Level of the intervals.")] = 0.95,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the resampling.")] = 0,
+        str | None, typer.Option(help="bootstrap (default), wild, sandwich, wald, profile or none.")
+    ] = None,
+    draws: Annotated[
+        int | None, typer.Option(min=1, help="Resamples of a bootstrap; 1000.")
+    ] = None,
+    level: Annotated[float | None, typer.Option(help="Level of the intervals; 0.95.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the resampling; 0.")] = None,
     out: Annotated[Path | None, typer.Option(help="The file to save the fit in: NAME.nc.")] = None,
     where: Annotated[
         list[str] | None,
