@@ -7,8 +7,7 @@ and the command that makes what is missing or takes what was given.
 from pathlib import Path
 from typing import Any
 
-from trm_lab.config.source import near_path, read_yaml
-from trm_lab.errors import ConfigError
+from trm_lab.errors import ConfigError, near_path
 
 STUDY, SWEEP, RECIPE = "a study", "a sweep", "a recipe"
 RUN, RESULTS = "one run", "a study's folder of results"
@@ -43,6 +42,8 @@ def kind_of(path: Path) -> str:
         return RESULTS if results or any(path.glob("*/seed-*")) else "a folder"
     if path.suffix == ".nc":
         return "a file of results" if path.is_file() else ""
+    from trm_lab.config.source import read_yaml
+
     try:
         return kind_of_data(read_yaml(path).data)
     except ConfigError:

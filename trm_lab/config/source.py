@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 import yamlcore
 
-from trm_lab.errors import ConfigError, near_miss
+from trm_lab.errors import ConfigError, near_path
 
 Path = tuple[str | int, ...]
 """Keys and indices from the top of a document."""
@@ -191,17 +191,3 @@ def _walk(node: yaml.Node, data: Any, path: Path) -> Iterator[tuple[Path, tuple[
     elif isinstance(node, yaml.SequenceNode) and isinstance(data, list):
         for index, below in enumerate(node.value):
             yield from _walk(below, data[index], (*path, index))
-
-
-def near_path(path: FilePath) -> str:
-    """Give "; did you mean ...?" for the nearest name beside a path, endings left out.
-
-    A bare name is also looked for in studies/, sweeps/ and runs/.
-    """
-    folders = [path.parent]
-    if path.parent == FilePath():
-        folders += [FilePath("studies"), FilePath("sweeps"), FilePath("runs")]
-    there = [p for folder in folders if folder.is_dir() for p in sorted(folder.iterdir())]
-    visible = {p.stem: p for p in reversed(there) if not p.name.startswith(".")}
-    found = near_miss(path.stem, visible)
-    return "" if found is None else f"; did you mean {visible[found]}?"
