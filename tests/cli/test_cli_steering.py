@@ -18,6 +18,8 @@ from trm_lab.runs import RunFolder, State
 from trm_lab.study import checkup, slurm
 from trm_lab.study import steering as study_steering
 from trm_lab.study.attempts import attempted, in_vain
+from trm_lab.study.driver_lock import driven as is_driven
+from trm_lab.study.driver_lock import sole_driver
 
 
 @pytest.fixture
@@ -206,13 +208,40 @@ def test_doctor_finds_a_torn_journal_and_mends_it(driven: Path, root: Path, trm_
     assert told.code == 1
     found = findings(told.out)
     assert found["journal"] == (
-        "bad", f"{journal}:{lines + 1}: cut short; `--repair` drops them",
+        "bad", f"{journal}:{lines + 1}: cut short; `--repair` mends it",
     )  # fmt: skip
     assert found["status"][0] == "bad"
     assert "dropped a last line cut short" in trm_lab("doctor", str(root), "--repair").out
     assert findings(trm_lab("doctor", str(root), "--json").out)["journal"][0] == "ok"
     (kept,) = root.glob("optuna.journal.damaged-*")
     assert kept.read_bytes().endswith(b'{"op_code": 5, "wor')
+
+
+def test_doctor_does_not_call_a_journal_whole_that_it_took_away(
+    driven: Path, root: Path, trm_lab: TrmLab
+):
+    journal = root / "optuna.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:3], b'{"op_code":4,"wo\n', *lines[4:]]))
+    told = trm_lab("doctor", str(root), "--repair")
+    assert told.code == 0
+    assert "1 unreadable line; a driver writes it anew from the run folders" in told.out
+    found = findings(trm_lab("doctor", str(root), "--json").out)
+    assert found["journal"] == ("note", "none; a driver writes it from the run folders")
+    assert trm_lab("sync", driven / "tiny.yaml", "--on", driven / "here.yaml").code == 0
+    assert findings(trm_lab("doctor", str(root), "--json").out)["journal"] == ("ok", "whole")
+
+
+def test_watching_and_looking_write_nothing(driven: Path, root: Path, trm_lab: TrmLab):
+    lock = root / ".driver.lock"
+    lock.unlink(missing_ok=True)
+    assert trm_lab("watch", str(root)).code == 0
+    trm_lab("doctor", str(root))
+    assert not lock.exists()
+    assert not is_driven(root)
+    with sole_driver(root):
+        assert is_driven(root)
+    assert not is_driven(root)
 
 
 def test_a_dashboard_needs_its_package(driven: Path, root: Path, trm_lab: TrmLab):

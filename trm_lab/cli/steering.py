@@ -102,15 +102,24 @@ def cancel(
     runs: Runs = RUNS,
 ) -> None:
     """Stop runs, each with a checkpoint: `run` or `retry` takes them up again."""
+    from trm_lab.study import slurm
     from trm_lab.study.driver_lock import driven
+    from trm_lab.study.overview import chosen, overview
     from trm_lab.study.steering import cancel as cancel_rows
+    from trm_lab.study.steering import strays
 
     root = root_of(study, on, set_ or [], runs)
-    rows = [row for row in _rows(root, only, seed) if row.state in OPEN and row.in_sweep]
+    every = overview(root)
+    rows = [r for r in chosen(every, only, seed) if r.state in OPEN and r.in_sweep]
+    others = {r.key for r in every if r.state in OPEN} - {r.key for r in rows}
     at_work = driven(root)
-    cancel_rows(root, rows, driven=at_work)
+    cancel_rows(root, rows, driven=at_work, others=others)
     by = "the driver takes them out" * at_work or "no driver is at work"
     output.say(f"{root}: {output.several(len(rows), 'run')} cancelled; {by}")
+    if only is None and seed is None and (left := strays(root, {r.key for r in every})):
+        slurm.cancel(left)
+        output.say(f"{root}: {output.several(len(left), 'job')} of runs that the study has no more "
+                   f"taken out: {', '.join(left)}")  # fmt: skip
 
 
 def retry(
@@ -131,7 +140,8 @@ def retry(
     if only is not None and seed is not None and not again:
         raise ConfigError(f"{rows[0].folder.path}: is {rows[0].state.value}; nothing to retry")
     retry_rows(again)
-    next_ = "the driver sends them" if driven(root) else "`trm-lab run` or `sync` sends them"
+    # A driver of other cells (--only) does not.
+    next_ = "the driver sends its own, " * driven(root) + "`trm-lab run` or `sync` sends them"
     output.say(f"{root}: {output.several(len(again), 'run')} to go on; {next_}")
 
 
@@ -143,7 +153,10 @@ def doctor(
     set_: Set = None,
     runs: Runs = RUNS,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Mend the journal, keeping the damaged file.")
+        bool,
+        typer.Option(
+            "--repair", help="Take what is damaged out of the journal; the file as it was is kept."
+        ),
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

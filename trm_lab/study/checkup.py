@@ -17,7 +17,7 @@ from zipfile import is_zipfile
 from trm_lab.errors import ConfigError
 from trm_lab.runs import RunFolder, State
 from trm_lab.study import slurm
-from trm_lab.study.attempts import batches
+from trm_lab.study.attempts import batches, live_jobs
 
 LOW_DISK_BYTES = 2 * 2**30
 NEEDED = "drivers need file locks here; put runs/ on another file system"
@@ -136,8 +136,10 @@ def _storage(root: Path) -> Finding:
 
     setting = setting_of(root)
     if setting is None:
+        if not (root / JOURNAL).exists() and any(root.glob("*/seed-*")):
+            return Finding("journal", "note", "none; a driver writes it from the run folders")
         bad = damage(root / JOURNAL)
-        mended = "; `--repair` drops them" if bad else ""
+        mended = "; `--repair` mends it" if bad else ""
         return Finding("journal", "bad" if bad else "ok", ("; ".join(bad) or "whole") + mended)
     try:
         with opened(setting, root):
@@ -148,14 +150,12 @@ def _storage(root: Path) -> Finding:
 
 def _queued(root: Path) -> Iterator[str]:
     """Name the runs of a study whose jobs are in the queue."""
-    sent = [batch for batch in batches(root) if batch.id is not None]
+    sent = batches(root)
     if not sent or not slurm.available():
         return
     try:
         seen = slurm.queue()
     except slurm.SilentError:
         return
-    for batch in sent:
-        for job, keys in batch.jobs():
-            if job in seen and seen[job].live:
-                yield from keys
+    for _, keys in live_jobs(sent, seen).values():
+        yield from keys

@@ -7,13 +7,13 @@ any moment, a driver started again finds its jobs and goes on.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from trm_lab.runs import State
-from trm_lab.study.agenda import Agenda, MatrixAgenda
+from trm_lab.study.agenda import BADLY, Agenda, MatrixAgenda
 from trm_lab.study.attempts import attempted, forgive, in_vain, progress
 from trm_lab.study.driver_lock import sole_driver
 from trm_lab.study.executors import Executor, Job, Orphan, build_executor, is_busy
@@ -22,6 +22,7 @@ from trm_lab.study.matrix import no_cell
 from trm_lab.study.plan import Plan, Run
 from trm_lab.study.search import SearchAgenda
 from trm_lab.study.slurm import SilentError
+from trm_lab.study.steering import strays
 from trm_lab.study.storage import opened, study_name
 from trm_lab.study.values import evaluations
 from trm_lab.tasks.build import build
@@ -79,6 +80,8 @@ def drive(
             build(task)  # once, before many workers would each do it
         driver = _Driver(plan, agenda, listen or _quiet, tick, say or _quiet)
         driver.begin(again)
+        if only is None:
+            driver.tell_of_strays()
         try:
             driver.round()
             if once:
@@ -86,8 +89,8 @@ def drive(
             while not once and driver.busy:
                 time.sleep(driver.executor.poll_seconds)
                 driver.round()
-        except BaseException:
-            driver.leave()
+        except BaseException as error:
+            driver.leave(State.CANCELLED if isinstance(error, KeyboardInterrupt) else State.WAITING)
             raise
     return Counter(run.folder.state() for run in agenda.runs.values())
 
@@ -152,6 +155,8 @@ class _Driver:
         self.ended: list[Run] = []
         """Runs that ended badly; a user may ask for them again meanwhile."""
         self.active: dict[str, _Active] = {}
+        self.starts: dict[str, int] = {}
+        """Progress of the runs that were last given to the executor, before they were."""
 
     @property
     def busy(self) -> bool:
@@ -165,23 +170,27 @@ class _Driver:
             self.active[key] = _Active(keyed[key], job)
             self.listen(Event(keyed[key], State.RUNNING))
         self.ready = [run for run in left if run.key not in self.active]
+        others = [run for key, run in self.agenda.runs.items() if key not in keyed]
+        self.ended = [run for run in others if run.folder.state() in BADLY]
         if again:
             for run in self.ready:
                 forgive(run.folder)
                 run.folder.asked_to_cancel(clear=True)
-                if run.folder.state() in (State.FAILED, State.CANCELLED, State.LOST):
+                if run.folder.state() in BADLY:
                     run.folder.mark(State.WAITING, "")  # for whoever looks meanwhile
+
+    def tell_of_strays(self) -> None:
+        """Name jobs in the queue that the plan knows nothing of: nobody waits for them."""
+        for job, keys in strays(self.plan.root, self.agenda.runs).items():
+            runs = ", ".join(keys)
+            self.say(f"{self.plan.root}: job {job} holds what is not in this plan ({runs}); "
+                     f"`scancel {job}` takes it out")  # fmt: skip
 
     def round(self) -> None:
         """Send what there is room for, and look at what was sent."""
         self.drop_cancelled()
         self.fill()
-        self.executor.refresh()
-        if self.executor.silence != self.silence:
-            self.silence = self.executor.silence
-            self.say(f"{self.plan.root}: {self.silence or 'SLURM answers again'}")
-        for active in list(self.active.values()):
-            self.look(active)
+        self.hear()
         for run in [run for run in self.ended if run.folder.state() is State.WAITING]:
             self.ended.remove(run)
             self.agenda.reopen(run)
@@ -193,28 +202,38 @@ class _Driver:
     def settle(self) -> None:
         """Look until every job that has left the queue is known to be gone: all in one round."""
         for _ in range(SETTLE_LOOKS):
-            if not self.active:
+            if not (self.active or self.executor.unsure):
                 return
             time.sleep(min(1.0, self.executor.poll_seconds))
-            self.executor.refresh()
-            for active in list(self.active.values()):
-                self.look(active)
+            self.hear()
         self.fill()
 
+    def hear(self) -> None:
+        """Look at what was sent."""
+        self.follow(self.executor.refresh())
+        if self.executor.silence != self.silence:
+            self.silence = self.executor.silence
+            self.say(f"{self.plan.root}: {self.silence or 'SLURM answers again'}")
+        for active in list(self.active.values()):
+            self.look(active)
+
     def fill(self) -> None:
+        """Send what there is room for, but nothing while the fate of what was sent is unknown."""
         free = self.executor.room([active.job for active in self.active.values()])
         self.ready += self.agenda.more(free - len(self.ready))
-        if free <= 0 or not self.ready:
+        if free <= 0 or not self.ready or self.executor.unsure:
             return
-        keyed = {run.key: run for run in self.ready[:free]}
         # Before they are sent: the first of them may have come further by the time all are.
-        starts = {key: progress(run.folder) for key, run in keyed.items()}
-        sent = self.executor.submit(self.ready[:free])
-        self.ready = [run for run in self.ready if run.key not in sent]
-        for key, job in sent.items():
-            run = keyed[key]
-            attempted(run.folder, job.id, job.log, starts[key])
-            self.active[key] = _Active(run, job)
+        self.starts = {run.key: progress(run.folder) for run in self.ready[:free]}
+        self.follow(self.executor.submit(self.ready[:free]))
+
+    def follow(self, sent: Mapping[str, Job]) -> None:
+        """Take up runs that were sent."""
+        for run in [run for run in self.ready if run.key in sent]:
+            job = sent[run.key]
+            self.ready.remove(run)
+            attempted(run.folder, job.id, job.log, self.starts[run.key])
+            self.active[run.key] = _Active(run, job)
             self.listen(Event(run, State.RUNNING))
 
     def look(self, active: _Active) -> None:
@@ -285,24 +304,30 @@ class _Driver:
 
     def drop_cancelled(self) -> None:
         """Let go of runs that were cancelled before they were sent."""
-        for run in [run for run in self.ready if run.folder.asked_to_cancel(clear=True)]:
+        # The word stays with those that may have been sent: their job is to heed it.
+        waiting = [run for run in self.ready if run.key not in self.executor.unsure]
+        for run in [run for run in waiting if run.folder.asked_to_cancel(clear=True)]:
             self.ready.remove(run)
             run.folder.mark(State.CANCELLED, "cancelled before it began")
             self.agenda.close(run)
             self.ended.append(run)
             self.listen(Event(run, State.CANCELLED))
 
-    def leave(self) -> None:
-        """Stop local workers; jobs of a cluster stay, and are found again."""
+    def leave(self, state: State) -> None:
+        """Stop local workers, whose runs end in a state; jobs of a cluster are found again."""
         if self.plan.sweep.executor.kind != "local":
             return
-        ours = [active.job for active in self.active.values()]
+        ours = list(self.active.values())
         deadline = time.monotonic() + CANCEL_SECONDS
         while ours and time.monotonic() < deadline:
-            for job in ours:
-                job.cancel()  # again and again: a process that is still starting may not hear
+            for active in ours:
+                active.job.cancel()  # again and again: one that is still starting may not hear
             time.sleep(0.1)
-            ours = [job for job in ours if not job.done()]
+            ended = [active for active in ours if active.job.done()]
+            ours = [active for active in ours if active not in ended]
+            for folder in (a.run.folder for a in ended if a.ends_as is None):
+                if folder.state() is State.CANCELLED is not state:
+                    folder.mark(state, "its driver failed")
 
 
 def tail(run: Run, job: Job) -> str:

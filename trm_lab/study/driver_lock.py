@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 
 from trm_lab.atomic import write_text
 from trm_lab.errors import ConfigError
+from trm_lab.locks import LocksUnknown, is_held
 from trm_lab.runs import PROBE_SECONDS
 
 NAME_SECONDS = 2.0
@@ -70,10 +71,7 @@ def clear_up(root: Path) -> None:
 
 def driven(root: Path) -> bool:
     """Say whether a driver works on the study now."""
-    lock = FileLock(root / ".driver.lock")
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False
+        return is_held(root / ".driver.lock")
+    except LocksUnknown:
+        return True  # without locks filelock lets the file itself stand for one

@@ -56,14 +56,20 @@ class Executor(Protocol):
 
     max_attempts: int
     poll_seconds: float
-    silence: str
-    """Why nothing can be sent or seen at the moment; empty if all is well."""
+
+    @property
+    def silence(self) -> str:
+        """Say why nothing can be sent or seen at the moment; empty if all is well."""
+
+    @property
+    def unsure(self) -> Collection[str]:
+        """Name runs of which it is not known whether they were sent: `refresh` may find them."""
 
     def room(self, jobs: Collection[Job]) -> int:
         """Say how many runs may be sent beside these jobs."""
 
     def submit(self, runs: Sequence[Run]) -> dict[str, Job]:
-        """Send runs, all or the first of them; give the job of each by its key.
+        """Send runs, all, some or none of them for now; give the job of each by its key.
 
         Raises:
             ConfigError: they are refused as they are.
@@ -75,8 +81,8 @@ class Executor(Protocol):
         `again`: the user asks for all of them, so what a job ended as matters no more.
         """
 
-    def refresh(self) -> None:
-        """Look at all jobs once; called before they are asked."""
+    def refresh(self) -> dict[str, Job]:
+        """Look at all jobs once, before they are asked; give those that it was unsure of."""
 
 
 def build_executor(
@@ -106,6 +112,7 @@ class _InProcess:
     max_attempts = 1
     poll_seconds = 0.0
     silence = ""
+    unsure = ()
 
     def __init__(self, execution: Execution) -> None:
         self.execution = execution
@@ -127,8 +134,8 @@ class _InProcess:
     def room(self, jobs: Collection[Job]) -> int:
         return self.capacity - len(jobs)
 
-    def refresh(self) -> None:
-        return None
+    def refresh(self) -> dict[str, Job]:
+        return {}
 
 
 class _Ended:
@@ -153,6 +160,7 @@ class _Ended:
 
 class _Local:
     silence = ""
+    unsure = ()
 
     def __init__(self, setting: Local, execution: Execution, logs: Path) -> None:
         self.execution = execution
@@ -191,8 +199,8 @@ class _Local:
     def room(self, jobs: Collection[Job]) -> int:
         return self.capacity - len(jobs)
 
-    def refresh(self) -> None:
-        return None
+    def refresh(self) -> dict[str, Job]:
+        return {}
 
 
 class _LocalJob:

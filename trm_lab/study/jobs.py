@@ -31,7 +31,8 @@ def send_driver(setting: Slurm, root: Path, study: str, arguments: tuple[str, ..
     small = setting.model_copy(
         update={"gpus": 0, "cpus": 1, "pack": 1, "nodes": 1, "tasks_per_node": 1}
     )
-    described = parameters(small, Execution(threads=1), f"trm-driver-{study}")
+    # Without a limit of threads: sbatch would hand the driver's variables on to its runs.
+    described = parameters(small, Execution(threads=None), f"trm-driver-{study}")
     return sbatch(root.resolve() / "logs", described, python(small), [Drive(arguments)])
 
 

@@ -12,7 +12,7 @@ from trm_lab.errors import ConfigError
 from trm_lab.paths import RESULTS, expect
 from trm_lab.runs import RunFolder, State
 from trm_lab.study import slurm
-from trm_lab.study.attempts import newest_jobs
+from trm_lab.study.attempts import batches, live_jobs, newest_jobs
 from trm_lab.study.trials import trial_files
 
 
@@ -73,7 +73,7 @@ def overview(root: Path) -> list[Row]:
             )
     found += [_trial(root, path, said) for path, said in trial_files(root)]
     asked = {row.key: jobs[row.key] for row in found if row.key in jobs and _open(row.state)}
-    said, silence = _said(asked)
+    said, silence = _said(root, asked)
     return [_with_job(row, asked.get(row.key, ""), said, silence) for row in found]
 
 
@@ -99,13 +99,15 @@ def _with_job(row: Row, job: str, said: dict[str, str], silence: str) -> Row:
     return replace(row, state=state, job=job, reason=reason, live=live)
 
 
-def _said(asked: dict[str, str]) -> tuple[dict[str, str], str]:
+def _said(root: Path, asked: dict[str, str]) -> tuple[dict[str, str], str]:
+    """Give why each of the study's jobs in the queue waits, or why nothing is known."""
     if not asked:
         return {}, ""
     try:
-        return slurm.reasons(asked.values()), ""
+        seen = slurm.queue()
     except slurm.SilentError as error:
         return {}, f"SLURM does not answer: {error}"
+    return {job: there.waits for job, (there, _) in live_jobs(batches(root), seen).items()}, ""
 
 
 def _open(state: State) -> bool:

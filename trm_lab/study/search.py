@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from trm_lab.errors import ConfigError
 from trm_lab.runs import Labels, RunFolder, State
-from trm_lab.study.agenda import MatrixAgenda, goes_on
+from trm_lab.study.agenda import BADLY, MatrixAgenda, goes_on
 from trm_lab.study.arm import AGAIN, DECIDED, WAS, Arm
 from trm_lab.study.attempts import forgive
 from trm_lab.study.journal import RUN, Journal
@@ -24,8 +24,6 @@ from trm_lab.study.plan import Plan, Run
 from trm_lab.study.space import label, overlay, settings
 from trm_lab.study.trials import TRIALS, told_in, write_trial
 from trm_lab.study.values import evaluations, objectives
-
-BADLY = (State.FAILED, State.CANCELLED, State.LOST)
 
 
 class SearchAgenda:
