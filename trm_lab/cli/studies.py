@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trm_lab.cli import output
-from trm_lab.cli.outcomes import BAD, conclude, counted
+from trm_lab.cli.outcomes import BAD, DRIVER_LOG, conclude, counted
 from trm_lab.cli.planning import plan_of
 from trm_lab.errors import ConfigError
 from trm_lab.runs import State
@@ -74,22 +74,27 @@ def plan(
 ) -> None:
     """Print cells, seeds and cost."""
     from trm_lab.config.execution import Slurm
+    from trm_lab.study.ahead import runs_ahead
     from trm_lab.study.cost import cost as cost_of
+    from trm_lab.study.space import unpruned
 
     made = plan_of(study, on, settings, runs, yes_really)
+    search = made.study.search
+    remarks = made.asked.remarks() + unpruned(search, made.sweep)
     if json:
-        said = {"confounds": made.confounds(), "remarks": made.asked.remarks()}
+        said = {"confounds": made.confounds(), "remarks": remarks}
         output.as_json(made.as_dict() | {"states": made.states(), "root": made.root} | said)
         return
     accounts, states = made.accounts(), made.states()
     rows, ahead, total, evaluation = [], 0, 0.0, 0.0
-    search = made.study.search
+    of_arms = runs_ahead(made) if search else {}
     for cell in made.taken:
         cost, train = accounts[cell.name], cell.recipe.train
         whole = cost_of(cell.recipe, cost)
-        left = sum(not states[f"{cell.name}/seed-{s}"].final for s in made.seeds if not search)
-        if search:  # what is done already is not known before the storage is opened
-            left = search.trials + search.confirm.top * len(made.seeds)
+        if search:
+            left = of_arms[cell.name]
+        else:
+            left = sum(not states[f"{cell.name}/seed-{s}"].final for s in made.seeds)
         ahead += left
         total += whole.seconds * left
         evaluation += whole.evaluation_seconds * left
@@ -125,7 +130,7 @@ def plan(
         output.say(_jobs(made, made.sweep.executor, ahead))
     for line in made.confounds():
         output.say(f"confounded: {line}")
-    for line in made.asked.remarks():
+    for line in remarks:
         output.say(f"remark: {line}")
 
 
@@ -173,7 +178,7 @@ def detach(
     import sys
 
     from trm_lab.config.execution import Slurm
-    from trm_lab.study.driver_lock import driven, holder
+    from trm_lab.study.driver_lock import driven, holder, name_driver
 
     # What is wrong with the files is said here, not in the log.
     made = plan_of(study, on, settings, runs, yes_really)
@@ -193,13 +198,14 @@ def detach(
         job = send_driver(made.sweep.executor, made.root, made.study.name, tuple(command))
         output.say(f"job {job} drives {made.root}; its words are in logs/{job} there")
     else:
-        with (made.root / "driver.log").open("ab") as log:
+        with (made.root / DRIVER_LOG).open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "trm_lab.cli", *command],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip
-        output.say(f"process {process.pid} drives {made.root}; its words are in driver.log there")
+        name_driver(made.root, process.pid)  # should it die before it does so itself
+        output.say(f"process {process.pid} drives {made.root}; its words are in {DRIVER_LOG} there")
     output.say(f"`trm-lab watch {made.root}` follows, `trm-lab cancel {made.root}` stops it")
     return 0
 
@@ -284,7 +290,7 @@ def _drive(made: "Plan", only: str | None, again: bool = True) -> int:
     runs = select(made, only)
     made.root.mkdir(parents=True, exist_ok=True)  # a place that cannot be written is said first
     try:
-        with Live(made, runs) as live:
+        with Live(made, runs, only) as live:
             counts = drive(made, only, live.changed, live.tick, say=output.say, again=again)
     except KeyboardInterrupt:
         queued = made.sweep.executor.kind == "slurm"
