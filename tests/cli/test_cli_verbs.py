@@ -27,7 +27,7 @@ from trm_lab.tasks.sudoku_csv import read
 from trm_lab.training import train
 from trm_lab.training.session import Session
 
-DONE = r"completed, best validation accuracy 0\.\d{3}, \d+ s of training"
+DONE = r"completed, best validation puzzle accuracy 0\.\d{3}, \d+ s of training"
 
 
 @pytest.fixture
@@ -223,7 +223,8 @@ def test_the_status_lists_every_planned_run(driven: Path, trm_lab: TrmLab):
     told = trm_lab("status", "tiny.yaml", "--on", "here.yaml")
     assert told == trm_lab("status", "runs/tiny")
     rows = listed(told.out)
-    assert rows[0] == ["cell", "seed", "state", "update", "of", "best validation", "seconds",
+    assert rows[0] == ["cell", "seed", "state", "update", "of",
+                       "best validation puzzle accuracy", "seconds",
                        "attempt", "job", "why"]  # fmt: skip
     assert [row[:5] for row in rows[1:5]] == [
         ["shallow", "0", "completed", "4", "4"],
@@ -256,7 +257,7 @@ def test_the_status_as_json_has_one_entry_a_run(driven: Path, trm_lab: TrmLab):
             "state": "completed",
             "update": 4,
             "of": 4,
-            "best validation": status["best"]["puzzle_accuracy"],
+            "best validation puzzle accuracy": status["best"]["puzzle_accuracy"],
             "seconds": status["seconds"],
             "attempt": 1,
             "job": "",
@@ -441,6 +442,12 @@ def test_data_sets_are_inspected(folder: Path, trm_lab: TrmLab):
     assert re.match(r"fingerprint [0-9a-f]{16,64}\n\ntrain: 32 puzzles\n\n", told)
     assert "\nvalidation: 8 puzzles\n" in told
     assert "\ntest: 12 puzzles\n" in told
+    made = json.loads(trm_lab("data", "inspect", "recipe.yaml", "--json").out)
+    assert made["fingerprint"] == told.split()[1]
+    assert [row["puzzles"] for row in made["validation"]] == [8] * len(made["validation"])
+    assert [row["median"] for row in made["test"] if row["measure"] == "clues"] == [8]
+    (first, *_) = json.loads(trm_lab("data", "inspect", file, "--json").out)["puzzles"]
+    assert (first["source"], first["puzzles"], first["measure"]) == ("all", 1000, "clues")
 
 
 def test_data_sets_are_built(folder: Path, trm_lab: TrmLab):

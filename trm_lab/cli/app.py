@@ -19,6 +19,7 @@ from trm_lab.cli import (
     steering,
     studies,
 )
+from trm_lab.cli.once import Once
 
 app = typer.Typer(
     name="trm-lab",
@@ -330,4 +331,6 @@ for verb in (
     steering.dashboard, searching.importance,
 ):  # fmt: skip
     app.command()(verb)
+for made in (*app.registered_commands, *data.app.registered_commands):
+    made.cls = Once
 app.add_typer(data.app, name="data", help="Build and look at data sets.")
