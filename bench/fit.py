@@ -3,8 +3,9 @@
     python bench/fit.py [--shared FOLDER] [--starts 150 | --all] [--quick]
 
 One thread, CPU time.  The published recipe (arXiv 2203.15556; its rerun arXiv 2404.10102) descends
-by L-BFGS-B from 4,500 starts; a seeded subset is run and the time scaled, unless `--all`.  The PyPI
-package `chinchilla` is run where it is installed.
+by L-BFGS-B from 4,500 starts.  Its time is an estimate unless `--all` is given: by default 150
+seeded starts are run, and their time is multiplied by 30.  The PyPI package `chinchilla`
+(`pip install -e '.[bench]'`) is run where it is installed, from a grid of 48 starts of its own.
 """
 
 import argparse
@@ -49,7 +50,7 @@ GRID = list(itertools.product(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared")
-    parser.add_argument("--starts", type=int, default=150)
+    parser.add_argument("--starts", type=int, default=150, help="of the recipe; its time is scaled")
     parser.add_argument("--all", action="store_true", help="all 4,500 starts of the recipe")
     parser.add_argument("--quick", action="store_true", help="Chinchilla and the import only")
     args = parser.parse_args()
@@ -108,14 +109,16 @@ def recipe(rows: pd.DataFrame, count: int) -> None:
     seconds = time.process_time() - began
     best = min(values)
     hits = np.mean(np.array(values) <= 1.0182740178e-3 * (1 + 1e-6))
-    scaled = "" if count == len(GRID) else f" (scaled from {count} seeded starts: {seconds:.1f} s)"
+    scaled = (
+        "" if count == len(GRID) else f" (estimate: {count} seeded starts took {seconds:.1f} s)"
+    )
     print(f"  published recipe, {len(GRID)} starts: {seconds * len(GRID) / count:.1f} s{scaled}, "
           f"best objective {best:.10e}, {hits:.1%} of starts within 1e-6 of the optimum, "
           f"{claimed / count:.0%} report success")  # fmt: skip
 
 
 def package(rows: pd.DataFrame) -> None:
-    """Run the package `chinchilla` on the same grid of starts, in its own process."""
+    """Run the package `chinchilla` from 48 starts of its own, in its own process."""
     script = """
 import json, sys, tempfile, time, pathlib, numpy as np, pandas as pd
 from chinchilla import Chinchilla

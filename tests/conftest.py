@@ -11,9 +11,32 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 settings.register_profile("trm_lab", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("trm_lab")
+
+
+TOGETHER = (
+    "tests/slurm/",
+    "tests/cli/test_end_to_end.py",
+    "tests/extension/test_extension_runs.py",
+    "tests/test_report.py",
+)
+"""Tests that share what is dear to make (a cluster, a study) and so run on one worker."""
+
+
+class Scheduler(LoadScopeScheduling):
+    """Sends every test by itself, but for those that belong together."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((place for place in TOGETHER if nodeid.startswith(place)), nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduler:
+    # Not marks of xdist_group: xdist 3.8 writes them where pytest 9.2 no longer reads.
+    return Scheduler(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

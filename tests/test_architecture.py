@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 import trm_lab
+from tests import conftest
 from tests.contract.instances import INSTANCES
 from trm_lab.config import (
     Adam,
@@ -39,7 +40,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "trm_lab"
 TORCH_FREE = (
     "accounting", "atomic", "config", "discrepancies", "errors", "fit", "formatting", "laws",
-    "parameters", "paths", "plots", "published", "report", "results", "runs", "stats",
+    "parameters", "paths", "plots", "published", "report", "results", "runs",
+    "stands", "stats",
 )  # fmt: skip
 """Modules and packages that open, fit, draw and report without torch and optuna."""
 HEAVY = {"torch", "optuna", "safetensors", "submitit"}
@@ -298,3 +300,14 @@ def test_tests_run_on_one_thread() -> None:
     import torch
 
     assert torch.get_num_threads() == 1
+
+
+def test_tests_that_share_what_is_dear_to_make_run_on_one_worker() -> None:
+    scheduler = conftest.Scheduler.__new__(conftest.Scheduler)
+    scope = scheduler._split_scope
+    assert all((ROOT / place).exists() for place in conftest.TOGETHER)
+    assert scope("tests/slurm/test_slurm_study.py::a") == scope(
+        "tests/slurm/test_slurm_faults.py::b"
+    )
+    assert scope("tests/test_report.py::a") == scope("tests/test_report.py::b[1]")
+    assert scope("tests/test_runs.py::a") != scope("tests/test_runs.py::b")

@@ -5,25 +5,27 @@ from typing import Any
 import pytest
 
 from trm_lab.config import Recipe, preset
-from trm_lab.discrepancies import POINTS, Side
+from trm_lab.config.presets import KNOWN
+from trm_lab.discrepancies import POINTS
 from trm_lab.families import family
+from trm_lab.stands import Side
 
 NUMBERS = {point.number: point for point in POINTS}
 
 ALWAYS: dict[int, Side] = {
-    17: "code", 18: "neither", 19: "neither", 20: "neither", 25: "neither", 27: "code",
-    28: "neither", 30: "neither", 33: "neither",
+    18: "neither", 19: "neither", 20: "neither", 25: "neither", 27: "both", 28: "neither",
+    30: "neither", 33: "neither",
 }  # fmt: skip
 """Facts: the same for every recipe."""
 TRM: dict[int, Side] = ALWAYS | {
-    1: "code", 2: "code", 3: "code", 4: "both", 5: "code", 6: "neither", 7: "code", 8: "code",
+    1: "code", 2: "both", 3: "code", 4: "both", 5: "code", 6: "neither", 7: "code", 8: "code",
     9: "code", 10: "code", 11: "code", 12: "neither", 13: "neither", 14: "neither", 15: "neither",
-    16: "code", 21: "code", 22: "code", 23: "both", 24: "neither", 26: "both", 29: "neither",
-    31: "neither", 32: "neither",
+    16: "code", 17: "both", 21: "code", 22: "code", 23: "both", 24: "neither", 26: "both",
+    29: "neither", 31: "neither", 32: "neither",
 }  # fmt: skip
 HRM: dict[int, Side] = TRM | {
     1: "both", 3: "both", 4: "neither", 5: "neither", 7: "both", 9: "both", 11: "both", 12: "code",
-    15: "code", 16: "both", 21: "both", 22: "both", 24: "code", 29: "both",
+    16: "both", 21: "both", 22: "both", 24: "code", 29: "both",
 }  # fmt: skip
 LOOPED: dict[int, Side] = TRM | {
     1: "both", 3: "both", 4: "neither", 5: "neither", 7: "both", 9: "both", 10: "neither",
@@ -35,6 +37,9 @@ EXPECTED: dict[str, dict[int, Side]] = {
     "trm_mlp": TRM,
     "hrm": HRM,
     "table_1/two_nets": TRM | {15: "paper"},
+    "table_1/one_step": TRM | {16: "paper"},
+    "table_3/trm_k1_T1": TRM | {4: "neither", 17: "code"},
+    "table_3/hrm_k1_T1": HRM | {17: "code"},
     "urm": TRM,
     "looped": LOOPED,
     "direct": LOOPED | dict.fromkeys((3, 8, 9, 11), "neither") | {32: "paper"},
@@ -89,7 +94,7 @@ def test_points_about_something_else_do_not_apply() -> None:
 
     always = {6, 18, 19, 20}
     assert apart("trm_att") == always | {12, 13, 14, 15, 24, 29, 31, 32}
-    assert apart("hrm") == always | {4, 5, 13, 14, 31, 32}
+    assert apart("hrm") == always | {4, 5, 13, 14, 15, 31, 32}
     assert apart("table_1/two_nets") == apart("trm_att") - {15}
     assert apart("urm") == apart("trm_att")
     assert apart("singlez") == apart("trm_mlp") - {13}
@@ -106,6 +111,7 @@ def with_(base: str, changes: dict[str, Any]) -> Recipe:
 
 ONE = {"model": {"layout": {"kind": "one_latent"}}}
 ONE_X = {"model": {"layout": {"kind": "one_latent", "x_in_last": True}}}
+HIGH = {"kind": "confidence", "threshold": 3.0}
 TWO_NETS = {"layout": {"kind": "two_latents", "nets": 2}}
 FLIPS: list[tuple[int, str, dict[str, Any], Side]] = [
     (1, "trm_att", {"train": {"optimizer": {"kind": "adamw"}}}, "paper"),
@@ -113,7 +119,7 @@ FLIPS: list[tuple[int, str, dict[str, Any], Side]] = [
     (1, "hrm", {"train": {"optimizer": {"kind": "adamw"}}}, "neither"),
     (1, "trm_att", {"train": {"optimizer": {"kind": "muon"}}}, "neither"),
     (2, "trm_att", {"supervision": {"loss": {"kind": "softmax"}}}, "paper"),
-    (2, "trm_att", {"supervision": {"loss": {"kind": "stablemax", "dtype": "float32"}}}, "neither"),
+    (2, "trm_att", {"supervision": {"loss": {"kind": "stablemax", "dtype": "float32"}}}, "paper"),
     (3, "trm_att", {"supervision": {"halt_weight": 1.0}}, "paper"),
     (3, "trm_att", {"supervision": {"halt_weight": 0.7}}, "neither"),
     (3, "trm_att", {"supervision": {"halting": {"kind": "fixed"}}}, "neither"),
@@ -133,6 +139,8 @@ FLIPS: list[tuple[int, str, dict[str, Any], Side]] = [
     (9, "trm_att", {"supervision": {"exploration": 0.2}}, "neither"),
     (9, "trm_att", {"supervision": {"exploration_law": "full"}}, "neither"),
     (10, "trm_att", {"supervision": {"loop": {"kind": "full_loop"}}}, "paper"),
+    (10, "trm_att", {"supervision": {"loop": "full_loop", "halting": HIGH}}, "neither"),
+    (10, "hrm", {"supervision": {"loop": {"kind": "full_loop"}}}, "neither"),
     (10, "trm_att", {"supervision": {"halting": {"kind": "fixed"}}}, "neither"),
     (10, "hrm", {"supervision": {"halting": {"kind": "confidence"}}}, "neither"),
     (11, "looped", {"supervision": {"halting": {"kind": "q_learning"}}}, "neither"),
@@ -147,6 +155,7 @@ FLIPS: list[tuple[int, str, dict[str, Any], Side]] = [
     (15, "trm_att", {"model": {**TWO_NETS, "gradient": "whole_program"}}, "neither"),
     (16, "trm_att", {"model": {"gradient": {"kind": "last_updates", "k": 2}}}, "paper"),
     (16, "trm_att", {"model": {"gradient": {"kind": "whole_program"}}}, "neither"),
+    (17, "trm_att", {"model": {"n": 2, "T": 1}}, "code"),
     (21, "trm_att", {"train": {"ema_table": True}}, "paper"),
     (21, "trm_att", {"train": {"ema": None}}, "neither"),
     (21, "hrm", {"train": {"ema": 0.999}}, "neither"),
@@ -170,10 +179,40 @@ def test_a_switch_moves_its_point(
     assert after != before
 
 
+def test_only_the_first_row_of_table_3_has_a_depth_of_its_own() -> None:
+    apart = {name for name in KNOWN if sides(preset(name))[17] != "both"}
+    assert apart == {"table_3/trm_k1_T1", "table_3/hrm_k1_T1"}
+
+
+LAST_CYCLE: list[Any] = [
+    "last_cycles",
+    {"kind": "last_updates", "k": 7},
+    {"kind": "random_truncation", "low": 7, "high": 7},
+    {"kind": "phantom", "damping": 1.0},
+]
+
+
+@pytest.mark.parametrize("gradient", LAST_CYCLE, ids=str)
+def test_gradients_are_compared_by_what_they_do(gradient: Any) -> None:
+    one, two = ({"gradient": gradient, **more} for more in ({}, TWO_NETS))
+    assert sides(preset("trm_att", model=one))[16] == "code"
+    assert sides(preset("trm_att", model=two))[15] == "paper"
+    # What is the same by the end of training is not the same in all of it.
+    stage = {"curriculum": [{"until": 0.5, "n": 3}]}
+    found = preset("trm_att", model=one, supervision=stage)
+    same = gradient in ("last_cycles", LAST_CYCLE[-1])
+    assert sides(found)[16] == ("code" if same else "neither")
+
+
+def test_a_short_program_has_one_gradient_under_many_names() -> None:
+    assert sides(preset("trm_att", model={"T": 1, "gradient": "whole_program"}))[16] == "code"
+    assert sides(preset("trm_att", model={"n": 1}))[16] == "both"
+
+
 def test_every_point_with_a_switch_is_moved_by_one() -> None:
     switched = {point.number for point in POINTS if point.switch} - {6}
     assert switched <= {number for number, *_ in FLIPS}
-    assert {n for n, point in NUMBERS.items() if not point.switch} == set(ALWAYS) | {12, 14, 29}
+    assert {n for n, p in NUMBERS.items() if not p.switch} == set(ALWAYS) | {12, 14, 17, 29}
 
 
 def test_switches_name_settings() -> None:

@@ -8,6 +8,7 @@ import pytest
 from typer.main import get_command
 
 from trm_lab.cli.app import app
+from trm_lab.config import Eval, Model, Recipe, Supervision, Train
 from trm_lab.config.execution import Sweep
 from trm_lab.config.presets import recipe_from
 from trm_lab.config.source import parse_yaml
@@ -45,6 +46,23 @@ def shell_lines() -> list[tuple[str, str]]:
         for line in text.splitlines()
         if line.strip()
     ]
+
+
+NO_AXES = {"task", "seed", "model.norm_eps", "model.round_to", "train.updates",
+           "train.table_optimizer", "eval.every", "eval.steps"}  # fmt: skip
+"""Settings of budget and bookkeeping, which the page of the axes may leave out."""
+
+
+def test_every_setting_of_a_recipe_is_on_the_page_of_the_axes():
+    page = (ROOT / "docs" / "axes.md").read_text()
+    fields = {
+        f"{section}.{field}"
+        for section, kind in (("model", Model), ("supervision", Supervision), ("train", Train),
+                              ("eval", Eval))
+        for field in kind.model_fields
+    } | set(Recipe.model_fields) - {"model", "supervision", "train", "eval"}  # fmt: skip
+    assert fields >= NO_AXES
+    assert [name for name in sorted(fields - NO_AXES) if f"`{name}`" not in page] == []
 
 
 def test_the_pages_are_found():

@@ -25,20 +25,20 @@ def cell(variant: str) -> Cell:
     return next(c for c in expand_study(demo_study()).cells if c.variant == variant)
 
 
-def one_step(cell: Cell) -> Recipe:
-    """The cell, evaluated after one step alone: the training is the same."""
-    changed = cell.recipe.eval.model_copy(update={"final_steps": (1,)})
-    return cell.recipe.model_copy(update={"eval": changed})
+def looked_at_once(cell: Cell, *steps: int) -> Recipe:
+    """The cell, evaluated at its end alone and after these steps: the training is the same."""
+    changed = {"every": cell.recipe.train.updates, "final_steps": steps, "best": False}
+    return cell.recipe.model_copy(update={"eval": cell.recipe.eval.model_copy(update=changed)})
 
 
 def test_the_shallowest_arm_of_the_demo_solves_few_puzzles(tmp_path):
-    assert 0.05 <= accuracy(one_step(cell("TRM (1,1)")), tmp_path)[1] <= 0.30
+    assert 0.05 <= accuracy(looked_at_once(cell("TRM (1,1)"), 1), tmp_path)[1] <= 0.30
 
 
 def test_the_deepest_arm_of_the_demo_solves_most_puzzles(tmp_path):
-    assert accuracy(one_step(cell("TRM (3,2)")), tmp_path)[1] >= 0.65
+    assert accuracy(looked_at_once(cell("TRM (3,2)"), 1), tmp_path)[1] >= 0.65
 
 
 def test_the_recipe_of_ninety_seconds_solves_95_percent(tmp_path):
     (only,) = expand_study(read_yaml(STUDIES / "sanity.yaml")).cells
-    assert accuracy(only.recipe, tmp_path)[16] >= 0.95
+    assert accuracy(looked_at_once(only, 16), tmp_path)[16] >= 0.95

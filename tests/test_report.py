@@ -16,7 +16,7 @@ from trm_lab.results.files import write_netcdf
 from trm_lab.stats import mean_interval, paired_difference
 
 # One process: what the module's fixtures make is made once.
-pytestmark = [pytest.mark.xdist_group("report"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 MINUS = "\N{MINUS SIGN}"
 FIGURES = (
@@ -370,6 +370,27 @@ def test_nothing_completed_is_said():
     said = answer(study_tree(waiting))
     assert said[0] == "No run has completed: there is no answer yet."
     assert len(said) == 2
+
+
+def test_solves_that_did_not_converge_are_said_by_cell():
+    arms = [replace(arm, states={2: "diverged"} if arm.T == 3 else {}) for arm in DEMO]
+    tree = study_tree(arms)
+    found = tree["eval"].to_dataset()
+    missed = xr.zeros_like(found["puzzle_accuracy"]).where(found["puzzle_accuracy"].notnull())
+
+    def told():
+        tree["eval"] = xr.DataTree(found.assign(unconverged=missed))
+        return [text for text in answer(tree) if "converge" in text]
+
+    assert told() == []
+    deep = [i for i, run in enumerate(found["run"].values) if str(run).startswith("trm-3-2-")]
+    missed.loc[{"run": found["run"][deep[0]], "weights": "last", "step": 16}] = 0.25
+    missed.loc[{"run": found["run"][deep[1]], "weights": "last", "step": 16}] = 0.5
+    missed.loc[{"run": found["run"][deep[1]], "weights": "last", "step": 2}] = 0.125
+    assert told() == [
+        "Implicit solves of the final test did not converge, and were used as they were; share of "
+        "the puzzles at the worst step: TRM (3,2) 37.5 %."
+    ]
 
 
 def zeros(arms=DEMO):

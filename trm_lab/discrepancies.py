@@ -7,7 +7,7 @@ Torch-free.
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from trm_lab.accounting import account
 from trm_lab.config.blocks import Attention
@@ -16,27 +16,15 @@ from trm_lab.config.halting import AllSteps, Confidence, Fixed, QLearning
 from trm_lab.config.layout import ManyLatents, OneLatent
 from trm_lab.config.loops import FullLoop, SlotCarry
 from trm_lab.config.recipe import Recipe
-from trm_lab.config.supervision import Softmax, Stablemax
+from trm_lab.config.supervision import Stablemax
 from trm_lab.config.training import AdamATan2, AdamW
 from trm_lab.families import Family, family
-
-Side = Literal["paper", "code", "both", "neither"]
-"""Neither is also where the recipe goes beyond both, or the point does not apply to it."""
+from trm_lab.stands import Side, Stand, acts_as, apart, between, fact, fact_of_hrm, side
 
 GROUPS = 1000
 """Training puzzles of the published Sudoku and Maze sets: drawn rows / 1000 are "epochs"."""
 MAZE_CELLS = 900
 """Cells of the 30 x 30 grids of Maze and ARC."""
-
-
-class Stand(NamedTuple):
-    """Where a recipe stands on one point."""
-
-    side: Side
-    value: str
-    """What the recipe has."""
-    applies: bool = True
-    """Whether the point bears on the recipe; "neither" where it does not."""
 
 
 class Point(NamedTuple):
@@ -51,28 +39,8 @@ class Point(NamedTuple):
     stand: Callable[[Recipe], Stand]
 
 
-def _between(value: object, paper: object, code: object, shown: str = "") -> Stand:
-    text = shown or str(value)
-    if value == paper:
-        return Stand("both" if paper == code else "paper", text)
-    return Stand("code" if value == code else "neither", text)
-
-
-def _fact(side: Side, value: str) -> Callable[[Recipe], Stand]:
-    return lambda _: Stand(side, value)
-
-
-def _fact_of_hrm(side: Side, value: str) -> Callable[[Recipe], Stand]:
-    return lambda recipe: Stand(side, value) if family(recipe) == "hrm" else _apart("not HRM")
-
-
-def _apart(value: str) -> Stand:
-    """Stand where the point does not apply."""
-    return Stand("neither", value, applies=False)
-
-
 def _no_arc(_: Recipe) -> Stand:
-    return _apart("no ARC task")
+    return apart("no ARC task")
 
 
 def _trm(recipe: Recipe) -> bool:
@@ -81,25 +49,26 @@ def _trm(recipe: Recipe) -> bool:
 
 def _optimizer(recipe: Recipe) -> Stand:
     paper: str = AdamW().kind if _trm(recipe) else AdamATan2().kind
-    return _between(recipe.train.optimizer.kind, paper, AdamATan2().kind)
+    return between(recipe.train.optimizer.kind, paper, AdamATan2().kind)
 
 
 def _loss(recipe: Recipe) -> Stand:
     loss = recipe.supervision.loss
-    return _between(loss, Softmax(dtype=loss.dtype), Stablemax(), f"{loss.kind}, {loss.dtype}")
+    # The paper has both losses, and says nothing of the type.
+    return Stand(side(True, loss == Stablemax()), f"{loss.kind}, {loss.dtype}")
 
 
 def _halt_weight(recipe: Recipe) -> Stand:
     if isinstance(recipe.supervision.halting, Fixed):
-        return _apart("the halting head learns nothing")
-    return _between(recipe.supervision.halt_weight, 1.0 if _trm(recipe) else 0.5, 0.5)
+        return apart("the halting head learns nothing")
+    return between(recipe.supervision.halt_weight, 1.0 if _trm(recipe) else 0.5, 0.5)
 
 
 def _n(recipe: Recipe) -> Stand:
     if not _trm(recipe):
-        return _apart("not TRM")
+        return apart("not TRM")
     large = recipe.task.cells == MAZE_CELLS
-    return _between(recipe.model.n, 6, 4 if large else 6, f"n = {recipe.model.n}")
+    return between(recipe.model.n, 6, 4 if large else 6, f"n = {recipe.model.n}")
 
 
 def _passes(recipe: Recipe) -> tuple[float, str]:
@@ -117,54 +86,55 @@ def _passes(recipe: Recipe) -> tuple[float, str]:
 
 def _epochs(recipe: Recipe) -> Stand:
     if not _trm(recipe):
-        return _apart("not TRM")
+        return apart("not TRM")
     epochs, shown = _passes(recipe)
     near = next((e for e in (60_000, 50_000) if abs(epochs / e - 1) < 0.01), None)
-    return _between(near, 60_000, 50_000, shown)
+    return between(near, 60_000, 50_000, shown)
 
 
 def _maze(recipe: Recipe) -> Stand:
     if recipe.task.cells != MAZE_CELLS:
-        return _apart("no Maze task")
-    return _between(bool(getattr(recipe.task, "augment", False)), _trm(recipe), False)
+        return apart("no Maze task")
+    return between(bool(getattr(recipe.task, "augment", False)), _trm(recipe), False)
 
 
 def _slots(recipe: Recipe) -> Stand:
     slots = recipe.model.slots
-    return _between(slots, 1, 16 if _trm(recipe) else 1, f"slots: {slots}")
+    return between(slots, 1, 16 if _trm(recipe) else 1, f"slots: {slots}")
 
 
 def _loop(recipe: Recipe) -> Stand:
     loop = recipe.supervision.loop
     if recipe.supervision.N_sup == 1:
-        return _apart("one supervision step")
+        return apart("one supervision step")
     if isinstance(loop, FullLoop):
         return Stand("paper", f"left when {loop.leave} of the batch want to halt")
     shown = (
         f"slots carry over; steps an update: {loop.steps}" if isinstance(loop, SlotCarry) else ""
     )
-    return _between(loop, None, SlotCarry(), shown or loop.kind)
+    return between(loop, None, SlotCarry(), shown or loop.kind)
 
 
 def _exploration(recipe: Recipe) -> Stand:
     s = recipe.supervision
     if s.N_sup == 1:
-        return _apart("one supervision step")
+        return apart("one supervision step")
     here: object = (s.exploration, s.exploration_law) if s.exploration else None
     code = (0.1, "uniform")
     shown = f"{s.exploration:g}, {s.exploration_law}" if s.exploration else "none"
-    return _between(here, None if _trm(recipe) else code, code, shown)
+    return between(here, None if _trm(recipe) else code, code, shown)
 
 
 def _halting_test(recipe: Recipe) -> Stand:
     rule = recipe.supervision.halting
     if recipe.supervision.N_sup == 1:
-        return _apart("one supervision step")
-    if isinstance(recipe.supervision.loop, FullLoop) and isinstance(rule, Confidence):
-        return Stand("paper", "on the batch")
+        return apart("one supervision step")
+    high = f" above {rule.threshold:g}" if isinstance(rule, Confidence) and rule.threshold else ""
+    if isinstance(recipe.supervision.loop, FullLoop):
+        return Stand(side(rule == Confidence(), False), f"{rule.kind}{high}, on the batch")
     # The baseline's code compares with a q_continue that nothing trains: no rule here does.
     expected = {"trm": Confidence(), "hrm": QLearning(), "baseline": None}[family(recipe)]
-    return Stand("code" if rule == expected else "neither", f"{rule.kind}, per slot")
+    return Stand(side(False, rule == expected), f"{rule.kind}{high}, per slot")
 
 
 def _continue_row(recipe: Recipe) -> Stand:
@@ -178,35 +148,39 @@ def _continue_row(recipe: Recipe) -> Stand:
 def _single_z(recipe: Recipe) -> Stand:
     layout = recipe.model.layout
     if not isinstance(layout, OneLatent):
-        return _apart(f"layout {layout.kind}")
+        return apart(f"layout {layout.kind}")
     shown = "x in the last update" if layout.x_in_last else "no x in the last update"
-    return _between(layout.x_in_last, True, False, shown)
+    return between(layout.x_in_last, True, False, shown)
 
 
 def _multi_z(recipe: Recipe) -> Stand:
     layout = recipe.model.layout
     many = isinstance(layout, ManyLatents)
-    return Stand("code", "summed") if many else _apart(f"layout {layout.kind}")
+    return Stand("code", "summed") if many else apart(f"layout {layout.kind}")
 
 
 def _separate(recipe: Recipe) -> Stand:
-    gradient = recipe.model.gradient
-    if recipe.model.layout.nets == 1:
-        return _apart("one net")
-    paper, code = gradient == LastCycles(), gradient == LastUpdates(k=2)
-    return Stand("paper" if paper else "code" if code else "neither", f"2 nets, {gradient.kind}")
+    nets = recipe.model.layout.nets
+    if nets == 1 or family(recipe) == "hrm":
+        return apart("one net" if nets == 1 else "HRM, whose paper has the one-step gradient")
+    shown = f"{nets} nets, {account(recipe).graph_updates:g} updates with a graph"
+    return Stand(side(acts_as(recipe, LastCycles()), False), shown)
 
 
 def _one_step(recipe: Recipe) -> Stand:
     if family(recipe) == "baseline":
-        return _apart("one update, which has a graph")
-    code = LastCycles() if _trm(recipe) else LastUpdates(k=2)
+        return apart("one update, which has a graph")
+    one_step = LastUpdates(k=2)
+    code = LastCycles() if _trm(recipe) else one_step
     shown = f"{account(recipe).graph_updates:g} updates with a graph"
-    return _between(recipe.model.gradient, LastUpdates(k=2), code, shown)
+    return Stand(side(acts_as(recipe, one_step), acts_as(recipe, code)), shown)
 
 
 def _depth(recipe: Recipe) -> Stand:
-    return Stand("code", f"effective depth {account(recipe).effective_depth}")
+    model = recipe.model
+    first = {"hrm": (4, 1, 1), "trm": (2, 2, 1)}.get(family(recipe))  # the row with k = T = 1
+    paper = (model.layers, model.n, model.T) != first
+    return Stand(side(paper, True), f"effective depth {account(recipe).effective_depth}")
 
 
 def _ema(recipe: Recipe) -> Stand:
@@ -218,12 +192,12 @@ def _ema(recipe: Recipe) -> Stand:
         return Stand("neither", "no averaging")
     if recipe.model.puzzle is None:
         return Stand("both", f"{train.ema:g}, no table")
-    return _between(train.ema_table, True, False, f"{train.ema:g}, table {train.ema_table}".lower())
+    return between(train.ema_table, True, False, f"{train.ema:g}, table {train.ema_table}".lower())
 
 
 def _initial(recipe: Recipe) -> Stand:
     kind = recipe.model.initial.kind
-    return _between(kind, None if _trm(recipe) else "fixed", "fixed")
+    return between(kind, None if _trm(recipe) else "fixed", "fixed")
 
 
 def _evaluation(recipe: Recipe) -> Stand:
@@ -235,7 +209,7 @@ def _evaluation(recipe: Recipe) -> Stand:
 
 def _hrm_baseline(recipe: Recipe) -> Stand:
     if family(recipe) != "hrm":
-        return _apart("not HRM")
+        return apart("not HRM")
     epochs, shown = _passes(recipe)
     code = abs(epochs / 20_000 - 1) < 0.01 and recipe.train.ema is None
     return Stand("code" if code else "neither", f"trained here, {shown}")
@@ -255,28 +229,28 @@ def _no_slots(recipe: Recipe) -> Stand:
 
 def _params(recipe: Recipe) -> Stand:
     cost = account(recipe)
-    return Stand("code", f"{cost.params:,}, and {cost.table_params:,} in the table")
+    return Stand("both", f"{cost.params:,}, and {cost.table_params:,} in the table")
 
 
 def _heads(recipe: Recipe) -> Stand:
     model = recipe.model
     if family(recipe) != "baseline" or not isinstance(model.mixer, Attention):
-        return _apart("not the Transformer baseline")
+        return apart("not the Transformer baseline")
     heads = (model.mixer.heads, model.head_dim)
-    return _between(heads, (8, 64), (12, 42), f"{heads[0]} heads of {heads[1]}")
+    return between(heads, (8, 64), (12, 42), f"{heads[0]} heads of {heads[1]}")
 
 
 def _direct(recipe: Recipe) -> Stand:
     if family(recipe) != "baseline":
-        return _apart("not the Transformer baseline")
+        return apart("not the Transformer baseline")
     N_sup = recipe.supervision.N_sup
-    return _between(N_sup, 1, 16, f"N_sup {N_sup}")
+    return between(N_sup, 1, 16, f"N_sup {N_sup}")
 
 
 POINTS: tuple[Point, ...] = (
     Point(1, "optimiser", "AdamW (TRM), AdamATan2 (HRM)", "AdamATan2", "train.optimizer",
           _optimizer),
-    Point(2, "loss", "softmax in the pseudo-code, stablemax in the appendix",
+    Point(2, "loss", "softmax in the pseudo-code, stablemax in the appendix; no type",
           "stablemax in float64; its softmax path crashes", "supervision.loss", _loss),
     Point(3, "weight of the halting loss", "1 (TRM), 0.5 (HRM pseudo-code)", "0.5",
           "supervision.halt_weight", _halt_weight),
@@ -297,7 +271,7 @@ POINTS: tuple[Point, ...] = (
           "supervision.halting", _continue_row),
     Point(12, "HRM's loop", "pseudo-code: nT - 2 updates, (i + 1) % T, loss on the next q",
           "nT - 1 updates of z without graph, y after every n, loss on this q", "",
-          _fact_of_hrm("code", "as the code")),
+          fact_of_hrm("code", "as the code")),
     Point(13, "single z", "n + 1 updates, all with x", "n with x, then one without",
           "model.layout.x_in_last", _single_z),
     Point(14, "multi-scale z", "the net sees all z one by one", "latents are summed",
@@ -306,8 +280,8 @@ POINTS: tuple[Point, ...] = (
           "no configuration; HRM's file is one-step only", "model.layout.nets", _separate),
     Point(16, "row with the one-step gradient (56.5)", "the last 2 updates",
           "no switch in TRM", "model.gradient", _one_step),
-    Point(17, "depth in Table 3, first row", "9 and 7", "layers T (n + 1) is 8 and 6", "",
-          _depth),
+    Point(17, "depth", "layers T (n + 1), but 9 and 7 in the first row of Table 3",
+          "layers T (n + 1): 8 and 6 there", "", _depth),
     Point(18, "voting on ARC", "most common answer of 1000",
           "count, then mean q; votes pooled over all evaluations of a run", "",
           _no_arc),
@@ -327,19 +301,19 @@ POINTS: tuple[Point, ...] = (
           _subset),
     Point(26, "no puzzle vector", "-", "crashes unless the slots are 0 too", "model.puzzle",
           _no_slots),
-    Point(27, "parameters", "7M", "without the puzzle table", "", _params),
+    Point(27, "parameters", "5M to 27M, without the puzzle table", "the same", "", _params),
     Point(28, "epochs of data", "-", "count drawn rows, also those thrown away", "",
-          _fact("neither", "puzzles started are counted, as `examples`")),
+          fact("neither", "puzzles started are counted, as `examples`")),
     Point(29, "exploration in HRM's text", "with a chance, M_min is 1 otherwise",
-          "0 otherwise, which does the same", "", _fact_of_hrm("both", "0 otherwise")),
+          "0 otherwise, which does the same", "", fact_of_hrm("both", "0 otherwise")),
     Point(30, "gradient of stablemax", "-", "NaN at 1 in float32", "",
-          _fact("neither", "each side sees values of its own sign: finite in every type")),
+          fact("neither", "each side sees values of its own sign: finite in every type")),
     Point(31, "heads of the Transformer baseline", "8 layers of the same size: 8 heads of 64",
           "12 heads of width 42", "model.mixer.heads", _heads),
     Point(32, "training of direct prediction", "N_sup not stated; its name says 1",
           "the outer loop stays: 16", "supervision.N_sup", _direct),
     Point(33, "averaging after the last update", "-",
           "goes on over empty updates: ARC-2's last is nearly raw", "",
-          _fact("neither", "stops with training")),
+          fact("neither", "stops with training")),
 )  # fmt: skip
 """In the order of their numbers."""

@@ -14,15 +14,17 @@ Family = Literal["trm", "hrm", "baseline"]
 def family(recipe: Recipe) -> Family:
     """Say which model a recipe is a variant of.
 
-    HRM has a net of its own for each of its two latents, and the one-step gradient or Q-learning;
-    with neither it is the row of TRM's Table 1 with separate nets.  The baseline is one evaluation
-    of one net in a supervision step.  All else counts as TRM.
+    HRM has a net of its own for each of its two latents, and a gradient shorter than a cycle or
+    Q-learning; with neither it is the row of TRM's Table 1 with separate nets.  The baseline is one
+    evaluation of one net in a supervision step.  All else counts as TRM.
     """
-    model = recipe.model
+    model, gradient = recipe.model, recipe.model.gradient
     match model.layout:
         case TwoLatents(nets=2):
             q_learning = isinstance(recipe.supervision.halting, QLearning)
-            return "hrm" if q_learning or isinstance(model.gradient, LastUpdates) else "trm"
+            cycle = len(model.layout.cycle(model.n))
+            short = isinstance(gradient, LastUpdates) and gradient.k < cycle
+            return "hrm" if q_learning or short else "trm"
         case Looped() if model.n == model.T == 1:
             return "baseline"
         case _:

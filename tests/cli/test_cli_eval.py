@@ -32,15 +32,29 @@ def test_a_grid_is_printed_and_saved(run: Path, trm_lab: TrmLab) -> None:
         "10 puzzles x 4 rollouts x 4 steps, about 0 s of one core\n",
     )
     lines = [re.split(r" {2,}", line) for line in done.out.splitlines()]
-    assert lines[0] == ["steps", "rollouts", "FLOP/puzzle", "head", "vote"]
-    assert [line[:2] for line in lines[1:7]] == [
+    assert lines[0] == [
+        f"{run}: puzzle accuracy on 10 test puzzles, last weights, n 2, T 2, noise 0.2"
+    ]
+    assert lines[1] == ["steps", "rollouts", "FLOP/puzzle", "head", "vote"]
+    assert [line[:2] for line in lines[2:8]] == [
         [s, k] for s in ("1", "4") for k in ("1", "2", "4")
     ]
-    written = [Path(line[0].removeprefix("wrote ")) for line in lines[7:]]
+    written = [Path(line[0].removeprefix("wrote ")) for line in lines[8:]]
     assert [path.suffix for path in written] == [".nc", ".pdf", ".svg", ".png"]
     assert all(path.parent == run / "evaluation" for path in written)
     with xr.open_dataset(written[0]) as grid:
         assert dict(grid.sizes)["rollout"] == 4
+
+
+def test_solves_that_did_not_converge_have_a_column(tmp_path: Path, trm_lab: TrmLab) -> None:
+    hopeless = {"kind": "implicit", "tolerance": 0.0, "backward_iterations": 1}
+    train(tiny_recipe(model={"gradient": hopeless}), tmp_path / "run", execution=EXECUTION)
+    done = trm_lab("eval", tmp_path / "run", "--steps", "1", "--rollouts", "1", "--limit", 2)
+    lines = [re.split(r" {2,}", line) for line in done.out.splitlines()[1:]]
+    assert lines[0] == [
+        "steps", "rollouts", "FLOP/puzzle", "head", "residual", "vote", "oracle", "unconverged",
+    ]  # fmt: skip
+    assert float(lines[1][-1]) == 1
 
 
 def test_json_holds_the_rows_and_what_was_asked(run: Path, trm_lab: TrmLab) -> None:

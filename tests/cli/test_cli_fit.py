@@ -32,8 +32,9 @@ def test_a_law_is_fitted_to_a_table_and_saved(table: Path, trm_lab: TrmLab):
     done = trm_lab("fit", "runs.csv", "--law", "SumPower(N, D)", "--y", "loss", "--draws", "20")
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()
-    assert [line.split()[0] for line in lines[1:6]] == list(TRUTH)
-    assert lines[6].startswith("sum_power: converged; 16 rows in 16 clusters (row)")
+    assert lines[0].startswith("sum_power: ")
+    assert [line.split()[0] for line in lines[2:7]] == list(TRUTH)
+    assert lines[7].startswith("sum_power: converged; 16 rows in 16 clusters (row)")
     assert re.fullmatch(
         r"  rmse \S+ of ln loss; to compare laws: `backtest` in Python, docs/laws.md", lines[-2]
     )

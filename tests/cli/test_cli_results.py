@@ -121,7 +121,7 @@ def test_accuracies_that_are_all_zero_are_not_fitted(folder: Path, trm_lab: TrmL
     rows = listed(done.out)
     assert rows[0] == ["parameter", "estimate", "95 % interval"]
     assert rows[1:4] == [[name, "-", "no interval"] for name in ("c", "a", "tau")]
-    assert done.out.splitlines()[4:] == [
+    assert done.out.splitlines()[5:] == [
         "depth: all zero; 4 runs in 2 clusters (seed); no interval; descriptive",
         "  nothing to fit: every puzzle accuracy is 0; 2 more not in this sweep",
     ]

@@ -64,8 +64,8 @@ def collected(file: str) -> dict[tuple[str, int], str]:
 
 
 def listed(text: str) -> list[list[str]]:
-    """Split a printed table into its fields."""
-    return [re.split(r" {2,}", line) for line in text.splitlines()]
+    """Split a printed table into its fields, without its title."""
+    return [re.split(r" {2,}", line) for line in text.splitlines()[1:]]
 
 
 def test_a_run_says_what_it_did_and_a_second_one_does_nothing(folder: Path, trm_lab: TrmLab):
@@ -137,13 +137,14 @@ def test_a_plan_is_printed_and_nothing_written(folder: Path, trm_lab: TrmLab):
     before = sorted(folder.rglob("*"))
     done = trm_lab("plan", "tiny.yaml", "--on", "here.yaml")
     assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines()[0] == "tiny on here"
     header, shallow, deep = listed(done.out)[:3]
     assert header == ["cell", "id", "depth", "max depth", "graph updates", "params", "updates",
                       "FLOPs a run", "one core", "evaluation", "seeds", "to run"]  # fmt: skip
     assert shallow[:7] == ["shallow", "94dcb425", "2", "4", "2", "4834", "4"]
     assert deep[:7] == ["deep", "99e168d3", "3", "6", "3", "4834", "4"]
     assert deep[-2:] == ["2", "2"]
-    assert done.out.splitlines()[3].startswith("2 cells x 2 seeds in runs/tiny; about ")
+    assert done.out.splitlines()[4].startswith("2 cells x 2 seeds in runs/tiny; about ")
     assert sorted(folder.rglob("*")) == before
     long = trm_lab("plan", "tiny.yaml", "--set", "task.test=1000000").out
     assert listed(long)[1][8:10] == ["25 s", "20 s"]
@@ -233,6 +234,17 @@ def test_the_status_lists_every_planned_run(driven: Path, trm_lab: TrmLab):
         ["deep", "1", "waiting", "0", "4"],
     ]
     assert told.out.splitlines()[-1] == "1 waiting, 3 completed"
+
+
+def test_solves_that_did_not_converge_are_told_by_the_status(driven: Path, trm_lab: TrmLab):
+    for seed, missed in ((0, 0.0), (1, 0.0625)):
+        run = RunFolder(driven / "runs" / "tiny" / DEEP / f"seed-{seed}")
+        run.write_status({**(run.status() or {}), "solver": {"unconverged": missed}})
+    assert trm_lab("status", "tiny.yaml").out.splitlines()[-2:] == [
+        "4 completed", "deep, seed 1: 6.25 % of its latest solves did not converge",
+    ]  # fmt: skip
+    rows = json.loads(trm_lab("status", "tiny.yaml", "--json").out)
+    assert [row.get("unconverged") for row in rows] == [None, None, 0.0, 0.0625]
 
 
 def test_a_run_that_nobody_works_on_any_more_is_called_lost(driven: Path, trm_lab: TrmLab):
@@ -529,8 +541,8 @@ def test_explain_groups_the_points_by_side_and_hides_what_does_not_apply(trm_lab
     assert heads == [
         f"trm_att: recipe {preset('trm_att').id[:8]}",
         "as the paper, unlike the code: 0",
-        "as the code, unlike the paper: 14",
-        "as both: 3",
+        "as the code, unlike the paper: 11",
+        "as both: 6",
         "other: unlike both, or beyond them: 4",
         "not about this recipe: 12, shown with --all",
         "paper: TRM (arXiv 2510.04871) and HRM (arXiv 2506.21734); code: their released code",

@@ -19,7 +19,7 @@ FEWER = ("task.train=64", "task.validation=10", "task.test=20")
 """The smoke sweep leaves the puzzles as they are, and testing 14 runs on 1,000 takes minutes."""
 
 # One process: what the module's fixtures make is made once.
-pytestmark = [pytest.mark.xdist_group("end to end"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 READ = """
 import sys

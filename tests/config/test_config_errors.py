@@ -65,8 +65,24 @@ CASES = {
     ),
     "a policy that no head answers": (
         MLP + "supervision: {halting: fixed}\neval: {policy: {kind: when_halted}}\n",
-        "r.yaml:3:8: eval.policy: rule fixed reads a head that supervision.halting: fixed does not "
-        "train; use rule: residual, or policy: all_steps",
+        "r.yaml:3:8: eval.policy: rule own is supervision.halting: fixed, which halts no puzzle "
+        "before the last step; use policy: all_steps, or rule: residual",
+    ),
+    "a policy that reads an untrained head": (
+        MLP + "supervision: {halting: fixed}\n"
+        "eval: {policy: {kind: when_halted, rule: q_learning}}\n",
+        "r.yaml:3:8: eval.policy: rule q_learning reads a head that supervision.halting: fixed "
+        "does not train; use rule: residual, or policy: all_steps",
+    ),
+    "a policy that reads a head of weight zero": (
+        MLP + "supervision: {halt_weight: 0}\neval: {policy: {kind: when_halted}}\n",
+        "r.yaml:3:8: eval.policy: rule confidence reads a head that supervision.halt_weight: 0 "
+        "does not train; use rule: residual, or policy: all_steps",
+    ),
+    "a policy that reads a value of one step": (
+        MLP + "supervision: {halting: q_learning, N_sup: 1}\neval: {policy: {kind: when_halted}}\n",
+        "r.yaml:3:8: eval.policy: rule q_learning reads a value of going on that "
+        "supervision.N_sup: 1 does not train; use rule: residual, or policy: all_steps",
     ),
     "links without steps": (
         MLP + "supervision: {loop: {kind: slot_carry, linked: true}}\n",
@@ -84,6 +100,31 @@ CASES = {
         "r.yaml:3:15: supervision.loop: linked needs a gradient that reaches the start of a step; "
         "model.gradient: random_truncation may leave 1 of 21 updates without one; use "
         "whole_program",
+    ),
+    "links through a solver": (
+        MLP + "model: {gradient: implicit, T: 1}\ntrain: {dtype: float32}\n"
+        "supervision: {loop: {kind: slot_carry, steps: 2, linked: true}}\n",
+        "r.yaml:4:15: supervision.loop: linked needs a gradient that reaches the start of a step; "
+        "model.gradient: implicit looks for its fixed point without a graph, whatever the start; "
+        "use whole_program",
+    ),
+    "a learned start before a solver": (
+        MLP + "model: {gradient: implicit, T: 1, initial: learned}\ntrain: {dtype: float32}\n",
+        "r.yaml:2:35: model.initial: learned needs a gradient that reaches the start of a step; "
+        "model.gradient: implicit looks for its fixed point without a graph, whatever the start; "
+        "use whole_program, or initial: fixed",
+    ),
+    "a learned start that one stage cuts": (
+        MLP + "model: {T: 1, initial: learned}\nsupervision: {curriculum: [{until: 0.9, T: 3}]}\n",
+        "r.yaml:2:15: model.initial: learned needs a gradient that reaches the start of a step; "
+        "model.gradient: last_cycles leaves 14 of 21 updates without one at n 6, T 3; use "
+        "whole_program, or initial: fixed",
+    ),
+    "a learned start that most depths cut": (
+        MLP + "model: {T: 1, initial: learned}\nsupervision: {depth: {kind: sampled, high: 4}}\n",
+        "r.yaml:2:15: model.initial: learned needs a gradient that reaches the start of a step; "
+        "model.gradient: last_cycles leaves 21 of 28 updates without one at n 6, T 4; use "
+        "whole_program, or initial: fixed",
     ),
     "weights of steps where there is one": (
         MLP + "supervision: {N_sup: 1, step_weights: last_only}\n",

@@ -81,6 +81,16 @@ def test_published_recipes_give_no_remark(name: str):
     assert remarks(preset(name)) == []
 
 
+def test_a_residual_without_a_carry_is_remarked():
+    residual = {"kind": "residual", "threshold": 0.1}
+    assert remarks(preset("trm_mlp", supervision={"halting": residual})) == []
+    assert remarks(preset("trm_mlp", supervision={"halting": residual, "loop": "no_carry"})) == [
+        "supervision.halting: residual with loop: no_carry sees the change of the same first step "
+        "at every step: a puzzle halts at once, or hardly before N_sup"
+    ]
+    assert remarks(preset("trm_mlp", supervision={"loop": "no_carry"})) == []
+
+
 UNWRITTEN = (
     "model.layout: {} with n: {} never writes {}, which keep their initial values; raise "
     "model.n, or have fewer latents"

@@ -107,6 +107,7 @@ GRADIENTS = (
     Phantom(k=2, damping=0.25),
     Implicit(tolerance=1e-6, backward_iterations=4, backward_tolerance=1e-6),
     Implicit(memory=0, damping=0.5, tolerance=0, backward_iterations=3, backward_tolerance=0),
+    Implicit(memory=2, tolerance=0, backward_iterations=2, backward_tolerance=0),
     Implicit(backward_iterations=0),
 )
 MIXERS = (Attention(heads=2), Attention(heads=3, head_dim=2), TokenMLP(), Convolution())
@@ -141,7 +142,7 @@ RULES = (
     Residual(threshold=0.6),
     Oracle(),
 )
-POLICIES = (AllSteps(), WhenHalted(rule=Residual(threshold=0.05)))
+POLICIES = (AllSteps(), *(WhenHalted(rule=rule) for rule in RULES))
 LOOPS = (
     SlotCarry(),
     SlotCarry(steps=2),

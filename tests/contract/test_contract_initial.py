@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from pydantic import ValidationError
 
 from tests.contract.instances import INITIALS, LAYOUTS, name
 from tests.contract.tiny import GEOMETRY, leaves, tiny_batch, tiny_model, tiny_weights
@@ -15,16 +14,16 @@ from trm_lab.config import (
     Attention,
     FixedStart,
     Initial,
-    LastCycles,
-    LastUpdates,
     Layout,
     LearnedStart,
     Model,
     RandomStart,
+    Recipe,
     Supervision,
     TwoLatents,
     WholeProgram,
     ZeroStart,
+    preset,
 )
 from trm_lab.config.test_time import Rollouts
 from trm_lab.core.core import Core
@@ -33,6 +32,7 @@ from trm_lab.core.noise import derive
 from trm_lab.core.reasoner import Reasoner
 from trm_lab.core.rollouts import roll_out
 from trm_lab.core.supervision import empty_carry, refill, supervise
+from trm_lab.errors import ConfigError
 
 
 def keys(count: int, seed: int = 0) -> torch.Tensor:
@@ -102,13 +102,18 @@ def test_the_gradient_of_a_learned_start_is_its_derivative_in_refilled_slots_alo
     assert not any(reached[key].any() for key in names)
 
 
-def test_a_learned_start_without_gradient_is_refused() -> None:
-    for gradient in (LastCycles(), LastUpdates(k=2)):
-        with pytest.raises(ValidationError, match="initial: learned gets no gradient") as caught:
-            Model(initial=LearnedStart(), gradient=gradient, n=6, T=3)
-        assert "gradient: whole_program" in str(caught.value)
-    assert Model(initial=LearnedStart(), gradient=LastCycles(c=3), T=3).graph_updates == 21
-    assert Model(initial=LearnedStart(), gradient=LastCycles(), T=1).graph_updates == 7
+def test_a_learned_start_needs_a_gradient_that_reaches_it() -> None:
+    def made(**model: Any) -> Recipe:
+        return preset("trm_att", model={"initial": "learned", **model})
+
+    assert made(gradient={"kind": "last_cycles", "c": 3}).model.graph_updates == 21
+    assert made(gradient={"kind": "phantom", "k": 3}).model.graph_updates == 21
+    assert made(T=1).model.graph_updates == 7
+    drawn = made(gradient={"kind": "random_truncation", "high": 21})
+    assert drawn.model.graph_updates == pytest.approx(11)
+    for gradient in ("last_cycles", "last_updates", {"kind": "random_truncation", "high": 20}):
+        with pytest.raises(ConfigError, match="initial: learned needs a gradient"):
+            made(gradient=gradient)
 
 
 def test_a_random_start_is_drawn_for_refilled_slots_alone() -> None:

@@ -38,6 +38,7 @@ from trm_lab.config import (
     Model,
     NoPositions,
     PuzzleSlots,
+    QLearning,
     Recipe,
     Supervision,
     Train,
@@ -74,10 +75,13 @@ def recipe_with(instance: Any) -> Recipe:
     if field:
         ruled = instance in RULES and instance not in HALTINGS
         changes[section][field] = WhenHalted(rule=instance) if ruled else instance
+        changes["eval"] |= {"best": True} if ruled else {}  # else it is the policy of that rule
     if instance in MIXERS and not isinstance(instance, Attention):
         changes["model"]["positions"] = NoPositions()
     if isinstance(instance, LearnedStart) or getattr(instance, "linked", False):
         changes["model"]["gradient"] = WholeProgram()
+    if instance == WhenHalted(rule=QLearning()):  # which reads what only this rule trains
+        changes["supervision"]["halting"] = QLearning()
     if isinstance(instance, Implicit):  # whose tolerances bfloat16 cannot reach
         changes["train"]["dtype"] = "float32"
     return Recipe(

@@ -27,8 +27,7 @@ from trm_lab.core.core import Core
 from trm_lab.core.supervision import Batch, Carry, Outcome, empty_carry, refill, supervise
 
 MODELS: dict[str, tuple[dict[str, Any], Halting]] = {
-    "hrm": ({"layout": TwoLatents(nets=2)}, QLearning()),
-    "trm_mlp": ({"mixer": TokenMLP()}, Confidence()),
+    "two nets": ({"layout": TwoLatents(nets=2), "mixer": TokenMLP()}, QLearning()),
     "experts": (
         {
             "ffn": MixtureOfExperts(),

@@ -21,7 +21,7 @@ def trials(halt: list[float], residual: list[float], same: list[int], solved: li
     return Trials(
         np.array([1]), right, np.where(right, 1.0, 0.5).astype(np.float32),
         shaped(halt, np.float32), shaped(residual, np.float32), shaped(same, np.int16),
-        np.where(right, 0, -1),
+        np.where(right, 0, -1), ~right,
     )  # fmt: skip
 
 
@@ -77,6 +77,7 @@ def test_no_selector_beats_the_oracle_and_the_oracle_never_loses_by_more_rollout
         rng.random(shape),
         same,
         np.where(cells == 1, 0, -1),
+        cells < 0,
     )
     best = np.zeros(3)
     for K in range(1, 9):

@@ -3,7 +3,6 @@
 import importlib
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from tests.extension.example import write_example
 from trm_lab import Rollouts, evaluate_run
 from trm_lab.accounting import account
 from trm_lab.config import Model, Recipe, TwoLatents, load_recipe, recipe_from
@@ -24,20 +22,6 @@ from trm_lab.study.matrix import expand_study
 from trm_lab.training import Execution, train
 
 EXECUTION = Execution(device="cpu", threads=1)
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder with the worked example, where everything is started."""
-    write_example(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    before = set(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        file = getattr(sys.modules[name], "__file__", None) or ""
-        if file.startswith(str(tmp_path)):
-            del sys.modules[name]
 
 
 def ring(k: int = 3) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from tests.cli.conftest import Done, in_a_process
 from tests.extension.example import write_example
 
 # One process: what the module's fixtures make is made once.
-pytestmark = [pytest.mark.xdist_group("extension"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,8 @@
 
 A printed number is right to half a unit of its last digit.  To that comes the rounding of float32
 itself where the number is large: other BLAS libraries round a sum of 200 logits differently, about
-3e-6 of the largest partial result (`shared/parity/README.md` measures up to 7e-7 for attention and
-3e-6 for the token MLP at step 1, ten times as much a step later).
+3e-6 of the largest partial result (docs/verify.md): measured up to 7e-7 for attention and
+3e-6 for the token MLP at step 1, ten times as much a step later.
 """
 
 from dataclasses import dataclass

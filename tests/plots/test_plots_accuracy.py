@@ -135,6 +135,19 @@ def test_laws_are_left_out_at_equal_compute(tree):
     assert not [found for found in ax.get_lines() if "_fit" in found.get_label()]
 
 
+def test_a_wide_band_does_not_set_the_y_axis_of_a_loss(tree):
+    loss = tree.copy(deep=True)
+    loss.attrs["metric"] = "loss"
+    loss["runs"]["loss"] = loss["runs"]["puzzle_accuracy"]
+    fit = fit_dataset()
+    fit.attrs["y_name"] = "loss"
+    plain = accuracy.draw(loss, fits=[fit]).get_ylim()
+    fit["band"] = fit["band"] * np.array([1.0, 1e6])
+    low, high = accuracy.draw(loss, fits=[fit]).get_ylim()
+    assert low == pytest.approx(plain[0], abs=0.05)
+    assert high == pytest.approx(plain[1], abs=0.3)
+
+
 def test_axes_handed_in_are_used(tree):
     ax = accuracy.style.figure().add_subplot()
     assert accuracy.draw(tree, ax) is ax

@@ -14,6 +14,7 @@ from trm_lab.laws import SumPower
 from trm_lab.plots import (
     agreement,
     backtest,
+    captions,
     isoflop,
     law,
     parameter_pairs,
@@ -21,6 +22,7 @@ from trm_lab.plots import (
     sensitivity,
     style,
 )
+from trm_lab.plots.fitted import tidy
 
 
 @pytest.fixture(scope="module")
@@ -269,7 +271,7 @@ def test_the_fan_shows_what_every_split_said_of_the_rest(tested, curve):
     assert cuts == pytest.approx(sorted(x[x <= 1e4 / h].max() for h in (2, 5, 20)))
     for j, h in enumerate((2, 5, 20)):
         held = x > 1e4 / h
-        (line,) = lines(ax, f"to {x[~held].max():g}")
+        (line,) = lines(ax, f"to {x[~held].max():.3g}")
         assert line.get_xdata() == pytest.approx(x[held])
         expected = tested["prediction"].sel(law="Power(x)", split=j).values[held]
         assert line.get_ydata() == pytest.approx(expected)
@@ -345,6 +347,116 @@ def test_figures_keep_the_caller_s_settings(made):
     law.draw(made)
     residuals.panels(made)
     assert dict(mpl.rcParams) == before
+
+
+@pytest.fixture(scope="module")
+def crowd():
+    """Three groups with long names x 3 sizes x 3 amounts of data."""
+    names = ["TRM", "HRM with the gradient of one step only", "direct prediction, twelve heads"]
+    law, rng = SumPower("N", "D"), np.random.default_rng(5)
+    rows = pd.DataFrame(
+        [(arm, N, D) for arm in names for N in (1e6, 1e7, 1e8) for D in (1e8, 1e9, 1e10)],
+        columns=["arm", "N", "D"],
+    )
+    X = {"N": rows.N.to_numpy(), "D": rows.D.to_numpy()}
+    rows["loss"] = law.value(np.array([1.7, 60, 900, 0.3, 0.35]), X) * np.exp(
+        0.01 * rng.standard_normal(len(rows))
+    )
+    share = ["E", "alpha_N", "alpha_D"]
+    return fit(rows, "loss", law, by="arm", share=share, cluster=["N", "D"], draws=20)
+
+
+def words(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+def test_a_wide_band_does_not_set_the_y_axis(made, curve):
+    wide = made.copy(deep=True)
+    wide["draws"].loc[{"param": "A"}] = wide["draws"].sel(param="A") * np.geomspace(1e-9, 1e9, 40)
+    ax = law.draw(wide)
+    assert band(ax)[1].max() > 1e3
+    floor = float(made["coefficients"].sel(param="E"))
+    low = np.log(floor)
+    high = np.log(max(curve["y"].max(), float(made["curve"].max())))
+    more = 0.25 * (high - low)
+    under = min(low, max(np.log(band(ax)[1].min()), low - more))
+    margin = 0.05 * (high + more - under)
+    assert np.log(ax.get_ylim()) == pytest.approx([under - margin, high + more + margin])
+
+
+def test_a_legend_names_both_bands_and_the_floor(made, tested, curve):
+    expected = ["95 % band of the curve", "95 % back-tested band", "floor"]
+    assert words(law.draw(made, tested=tested)) == expected
+    there = np.geomspace(1.1e4, 1.9e4, 3)
+    ahead = forecast(curve, "y", {"x": there}, ["PowerFloor(x)"], level=0.8)
+    assert words(law.draw(made, tested=ahead))[1] == "80 % back-tested band"
+    none = fit(curve, "y", "PowerFloor(x)", interval="none")
+    assert words(law.draw(none)) == ["floor"]
+
+
+def test_crossed_groups_and_values_stand_beside_the_axes_one_after_the_other(crowd):
+    ax = law.draw(crowd)
+    assert words(ax)[:6] == [
+        "HRM with the gradient of\none step only",
+        "TRM",
+        "direct prediction, twelve\nheads",
+        "D = 1e+08",
+        "D = 1e+09",
+        "D = 1e+10",
+    ]
+    ax.figure.draw_without_rendering()
+    assert ax.bbox.width / ax.figure.dpi > 2.3  # inches, of the 3.3 without a legend
+    assert ax.get_legend().get_window_extent().x0 >= ax.bbox.x1
+
+
+def test_a_logarithmic_axis_is_numbered_at_few_round_values():
+    for limits, most, expected in (
+        ((5e6, 3e8), 3, ["$10^{7}$", "$10^{8}$"]),
+        ((260, 7000), 3, ["300", "1000", "3000"]),
+        ((8e7, 6e8), 4, ["$10^{8}$", "$2\\times 10^{8}$", "$5\\times 10^{8}$"]),
+        ((2.1, 3.4), 4, ["2.4", "2.8", "3.2"]),
+    ):
+        ax = style.axes(None)
+        ax.set(xscale="log", xlim=limits)
+        tidy(ax, most)
+        ax.figure.draw_without_rendering()
+        shown = [
+            tick.label1.get_text()
+            for tick in (*ax.xaxis.get_major_ticks(), *ax.xaxis.get_minor_ticks())
+            if tick.label1.get_text() and limits[0] <= tick.get_loc() <= limits[1]
+        ]
+        assert shown == expected
+
+
+def test_panels_fill_rows_no_wider_than_a_page(crowd):
+    changed = other_choices(crowd)
+    for axes, down in ((residuals.panels(crowd), 2), (sensitivity.panels(crowd, changed), 3)):
+        assert axes[0].figure.get_figwidth() <= style.WIDE
+        assert axes[0].get_subplotspec().get_gridspec().nrows == down
+    assert axes[1].get_xlabel() == "A_N[HRM with the\ngradient of one\nstep only]"
+
+
+def test_a_caption_of_a_fit_gives_law_n_and_bands(made, arms, tested, curve):
+    text = captions.fitted(made, tested)
+    assert text == (
+        f"power_floor law, {made.attrs['formula']}, 12 rows, converged; band: 95 % cluster "
+        "bootstrap, expanded percentile over rows; grey band beyond the data: 95 % of the "
+        "back-tested errors" + "; descriptive" * made.attrs["descriptive"]
+    )
+    assert "24 rows by arm with tau in common, " in captions.fitted(arms)
+    assert "percentile over 3 clusters (seed); descriptive" in captions.fitted(arms)
+    none = fit(curve, "y", "PowerFloor(x)", interval="none")
+    assert "; no band; 12 clusters (row)" in captions.fitted(none)
+    assert captions.headed("a", arms) == "a   n = 24, 3 clusters (seed), bootstrap band"
+
+
+@pytest.mark.slow
+def test_long_names_are_legible(crowd, legible):
+    changed = other_choices(crowd)
+    legible(law.draw(crowd).figure)
+    legible(parameter_pairs.panels(crowd)[0, 0].figure)
+    legible(residuals.panels(crowd)[0].figure)
+    legible(sensitivity.panels(crowd, changed)[0].figure)
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 """Three hundred recipes drawn across all axes train, evaluate and cost what accounting says."""
 
 import random
+from collections import Counter
+from dataclasses import replace
 from functools import cache
 from typing import Any, get_args
 
@@ -13,24 +15,40 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.contract.instances import INSTANCES
 from trm_lab.accounting import step_flops
-from trm_lab.config import GeneratedSudoku, Implicit, Recipe
+from trm_lab.config import (
+    AsTrained,
+    GeneratedSudoku,
+    Implicit,
+    MultiSudoku,
+    Recipe,
+    Task,
+    WhenHalted,
+)
+from trm_lab.core import supervision
+from trm_lab.core.compaction import evaluate_when_halted
+from trm_lab.core.halting import release, wants_to_halt
+from trm_lab.core.reasoner import Reasoner
 from trm_lab.tasks.build import build
-from trm_lab.tasks.dataset import TaskData
+from trm_lab.tasks.dataset import Puzzles, TaskData
 from trm_lab.training.evaluation import outcomes
 from trm_lab.training.session import Session
 from trm_lab.training.stream import Stream
 
 SEEDS = range(300)
 CPU = torch.device("cpu")
-TASK = GeneratedSudoku(size=4, clues=8, train=24, validation=4, test=6)
+TASKS = (
+    GeneratedSudoku(size=4, clues=8, train=24, validation=4, test=20),
+    MultiSudoku(train=24, validation=4, test=20),
+)
 SPACE: dict[str, tuple[Any, ...]] = {
+    "task": tuple(task.model_dump() for task in TASKS),
     "model.layers": (1, 2),
     "model.width": (8, 16),
     "model.expansion": (1.0, 2.5),
     "model.round_to": (2, 8),
     "model.puzzle": (None, {"slots": 1, "dim": 8}, {"slots": 2, "dim": 5}),
     "model.n": (1, 2, 3),
-    "model.T": (1, 2, 3),
+    "model.T": (1, 2, 4),
     "model.norm": ("post", "pre"),
     "model.residual_scale": (1.0, 0.5),
     "model.head": ("untied", "tied"),
@@ -56,11 +74,12 @@ SPACE: dict[str, tuple[Any, ...]] = {
     "eval.best": (False, True),
 }
 """Values of the settings that are no unions; those are in `tests.contract.instances`."""
-HELD = {"task", "seed", "model.norm_eps", "train.updates", "train.table_optimizer",
+HELD = {"seed", "model.norm_eps", "train.updates", "train.table_optimizer",
         "eval.every", "eval.final_steps"}  # fmt: skip
 """Settings that are no axes."""
+FINAL = (1, 4)
 BASE: dict[str, Any] = {
-    "task": TASK.model_dump(),
+    "task": TASKS[0].model_dump(),
     "model": {
         "layers": 1,
         "width": 8,
@@ -74,7 +93,7 @@ BASE: dict[str, Any] = {
         "dtype": "float32",
         "schedule": {"kind": "constant", "warmup": 1},
     },
-    "eval": {"every": 8, "steps": (1,), "final_steps": (1, 2)},
+    "eval": {"every": 8, "steps": (1,), "final_steps": FINAL},
 }
 
 
@@ -122,8 +141,39 @@ def drawn(seed: int) -> Recipe:
 
 
 @cache
-def puzzles() -> TaskData:
-    return build(TASK)
+def puzzles(task: Task) -> TaskData:
+    return build(task)
+
+
+def session(recipe: Recipe, checkpointing: Any = None) -> Session:
+    """Start a run whose halting head tells puzzles apart; a fresh one says -5 of all."""
+    stream = Stream(puzzles(recipe.task), recipe.train.batch, recipe.seed, CPU)
+    made = Session.fresh(recipe, stream, CPU, checkpointing)
+    for params in (made.weights.params, made.shadow or {}):
+        generator = torch.Generator().manual_seed(recipe.seed)
+        for name in params.keys() & {"head.halt.weight", "head.halt.bias"}:
+            with torch.no_grad():
+                params[name].normal_(generator=generator)
+    return made
+
+
+def solvable(recipe: Recipe, trained: Session) -> Puzzles:
+    """Give the test puzzles, of which every third has the model's first answer as a solution."""
+    test = puzzles(recipe.task).test
+    reasoner = Reasoner(trained.core, trained.evaluated, recipe.supervision.carried)
+    start = reasoner.start(reasoner.keys(test.inputs))
+    with torch.no_grad():
+        read, _, _ = reasoner.step(start, start, torch.tensor(test.inputs.astype(np.int32)))
+    answers = test.answers.copy()
+    of_any = answers if answers.ndim == 2 else answers[:, 0]  # a view
+    of_any[::3] = read.logits.argmax(-1)[::3]
+    return replace(test, **{"labels" if answers.ndim == 2 else "solutions": answers})
+
+
+def kept(trained: Session) -> list[torch.Tensor | None]:
+    """Give all that an update changes."""
+    carry, table = trained.carry, trained.weights.table
+    return [*trained.weights.params.values(), table, *carry.z, carry.steps, carry.halted]
 
 
 @pytest.mark.slow
@@ -132,36 +182,52 @@ def test_a_recipe_trains_evaluates_and_costs_what_accounting_says(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = drawn(seed)
-    stream = Stream(puzzles(), recipe.train.batch, recipe.seed, CPU)
-    session = Session.fresh(recipe, stream, CPU)
+    trained = session(recipe)
     drawn_now = recipe.model.model_copy(
-        update={"gradient": stream.gradient(2, recipe.model.gradient)}
+        update={"gradient": trained.stream.gradient(2, recipe.model.gradient)}
     )
     counted = recipe.model_copy(update={"model": drawn_now})  # else a drawn gradient has its mean
     monkeypatch.setattr(
         "trm_lab.training.session.step_flops", lambda _, counts: step_flops(counted, counts)
     )
-    session.advance()
-    before = session.counters.flops
-    monkeypatch.setattr(session.optimizer, "step", lambda: None)  # Muon multiplies matrices too
+    trained.advance()
+    if checkpointing := (None, None, "update", "cycle")[seed % 4]:
+        again = session(recipe, checkpointing)
+        again.advance()
+        for a, b in zip(kept(trained), kept(again), strict=True):
+            assert (a is None and b is None) or torch.equal(a, b)
+    before = trained.counters.flops
+    monkeypatch.setattr(trained.optimizer, "step", lambda: None)  # Muon multiplies matrices too
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        session.advance()
-    stated, found = session.counters.flops - before, counter.get_total_flops()
+        trained.advance()
+    stated, found = trained.counters.flops - before, counter.get_total_flops()
     solver = recipe.model.gradient
     if isinstance(solver, Implicit) and solver.tolerance:  # may stop before its last iteration
         assert 0 < found <= 1.01 * stated
     else:
         assert found == pytest.approx(stated, rel=0.01)
-    assert np.isfinite(session.record()["loss"])
-    told = outcomes(
-        recipe, session.core, session.evaluated, puzzles().test, recipe.eval.final_steps
-    )
-    assert told.solved.shape == (6, 2)
+    assert np.isfinite(trained.record()["loss"])
+    # Sixteen slots for twenty puzzles: slots are filled again, and then there are fewer of them.
+    monkeypatch.setattr("trm_lab.training.evaluation.BATCH", 16)
+    test = solvable(recipe, trained)
+    told = outcomes(recipe, trained.core, trained.evaluated, test, FINAL)
+    assert told.solved.shape == (20, 2)
     assert ((told.cell_accuracy >= 0) & (told.cell_accuracy <= 1)).all()
     assert np.isfinite(told.halt_logit).all()
-    at_once = recipe.eval.policy.kind == "all_steps"
-    assert (told.halting_step == 2).all() if at_once else (told.halting_step <= 2).all()
-    if not recipe.supervision.carried:
+    carried, policy = recipe.supervision.carried, recipe.eval.policy
+    if isinstance(policy, WhenHalted):
+        own = isinstance(policy.rule, AsTrained)
+        whole = evaluate_when_halted(
+            Reasoner(trained.core, trained.evaluated, carried), test.inputs, test.answers,
+            rule=recipe.supervision.halting if own else policy.rule,
+            steps=FINAL, batch=16, compact=False,
+        )  # fmt: skip
+        assert ((told.halting_step >= 1) & (told.halting_step <= FINAL[-1])).all()
+        for name, value in vars(whole).items():
+            assert np.array_equal(getattr(told, name), value), name
+    else:
+        assert (told.halting_step == FINAL[-1]).all()
+    if not carried:
         assert np.array_equal(told.halt_logit[:, 0], told.halt_logit[:, 1])
 
 
@@ -173,3 +239,34 @@ def test_the_draws_reach_every_value_of_every_axis() -> None:
             found = [inside[part] for inside in found]
         missing = [value for value in values if value not in found]
         assert missing == [], path
+
+
+@pytest.mark.slow
+def test_the_draws_halt_release_early_and_explore(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: Counter[str] = Counter()
+
+    def watched(rule: Any, shown: Any, steps: Any, N_sup: int, minimum: Any) -> Any:
+        released = release(rule, shown, steps, N_sup, minimum)
+        wants = wants_to_halt(rule, shown)
+        seen[f"released early by {rule.kind}"] += int((released & (steps < N_sup)).any())
+        seen["kept by exploration"] += int((wants & ~released).any())
+        return released
+
+    monkeypatch.setattr(supervision, "release", watched)
+    recipes = [drawn(seed) for seed in SEEDS[:100]]
+    for recipe in recipes:
+        trained = session(recipe)
+        trained.advance()
+        trained.advance()
+        policy = recipe.eval.policy
+        if isinstance(policy, WhenHalted):
+            test = solvable(recipe, trained)
+            found = outcomes(recipe, trained.core, trained.evaluated, test, FINAL)
+            early = found.halting_step < FINAL[-1]
+            seen[f"halted by {policy.rule.kind}"] += int(early.any())
+            seen["halted at different steps"] += int(early.any() and not early.all())
+    own, learned = ("own", "oracle"), ("confidence", "q_learning", "residual")
+    events = [*(f"halted by {kind}" for kind in own + learned),
+              *(f"released early by {kind}" for kind in learned),
+              "halted at different steps", "kept by exploration"]  # fmt: skip
+    assert [event for event in events if not seen[event]] == []

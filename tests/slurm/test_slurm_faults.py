@@ -23,7 +23,7 @@ from tests.slurm.studies import (
 )
 from tests.study.tiny import results
 
-pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

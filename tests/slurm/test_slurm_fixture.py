@@ -10,7 +10,7 @@ from tests.slurm.cluster import PACKAGES, Cluster, cluster, missing
 from tests.slurm.configuration import Options
 from tests.slurm.processes import alive, wait_for
 
-pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 HOLD = "while [ ! -e {stop} ]; do sleep 0.05; done"
 """A job that lasts as long as the test wants."""

@@ -44,7 +44,7 @@ search:
 )  # fmt: skip
 """What makes it a search whose suggestions do not depend on which trial ends first."""
 
-pytestmark = [pytest.mark.xdist_group("slurm"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

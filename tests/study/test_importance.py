@@ -49,7 +49,7 @@ def test_fanova_stands_beside_it_where_scikit_learn_is_installed(searched: Plan)
 def test_the_verb_names_the_evaluator_and_calls_it_no_test(searched: Plan):
     shown = in_a_process("importance", searched.root)
     assert shown.code == 0
-    assert "PED-ANOVA" in shown.out.splitlines()[0]
+    assert "PED-ANOVA" in shown.out.splitlines()[1]
     assert "none is a test" in shown.out
     told = json.loads(in_a_process("importance", searched.root, "--json").out)
     assert (told["importance"], told["remarks"]) == importances(searched.root)

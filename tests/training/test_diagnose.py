@@ -1,6 +1,7 @@
 """Diagnosing a run folder: the file, its labels, the command."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_diagnostics_are_saved_with_labels(run: Path) -> None:
     data, path = diagnose_run(run, Subject(limit=5), iterations=8, execution=EXECUTION)
-    assert path == run / "evaluation" / "diagnostics-test-last.nc"
+    assert path.parent == run / "evaluation"
+    assert re.fullmatch(r"diagnostics-test-last-[0-9a-f]{8}\.nc", path.name)
     with xr.open_dataset(path) as saved:
         xr.testing.assert_identical(saved.load(), data.load())
     assert dict(data.sizes) == {"puzzle": 5, "step": 3, "update": 6, "latent": 2}
@@ -47,7 +49,7 @@ def test_weights_and_puzzles_are_those_asked_for(run: Path) -> None:
         run, Subject(limit=2, weights="raw", split="validation"), steps=1, iterations=2,
         execution=EXECUTION,
     )  # fmt: skip
-    assert path.name == "diagnostics-validation-raw.nc"
+    assert path.name.startswith("diagnostics-validation-raw-")
     assert set(last["signature"].values).isdisjoint(raw["signature"].values)
     assert not np.array_equal(last["residual"], raw["residual"])
 
@@ -67,7 +69,23 @@ def test_the_command_prints_a_line_per_step(run: Path) -> None:
         app, ["diagnose", str(run), "--steps", "1", "--iterations", "2", "--threads", "1"]
     )
     assert "dimension of y" in lines.output
-    assert "diagnostics-test-last.nc" in lines.output
+    assert "diagnostics-test-last-" in lines.output
+    assert f"{run}: means over 10 test puzzles, last weights" in lines.output
+
+
+def test_other_settings_have_a_file_of_their_own(run: Path) -> None:
+    def file(limit: int, steps: int | None, iterations: int) -> Path:
+        subject = Subject(limit=limit)
+        return diagnose_run(run, subject, steps=steps, iterations=iterations, execution=EXECUTION)[
+            1
+        ]
+
+    first = file(2, 3, 2)
+    kept = first.read_bytes()
+    others = {file(1, 3, 2), file(2, 1, 2), file(2, 3, 3)}
+    assert len(others | {first}) == 4
+    assert first.read_bytes() == kept
+    assert file(2, None, 2) == first  # N_sup
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:

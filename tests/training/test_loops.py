@@ -120,9 +120,11 @@ def test_two_steps_sum_their_gradients_and_refill_between() -> None:
     assert all(torch.equal(a, b) for a, b in zip(found.carry.z, carry.z, strict=True))
 
 
-def test_a_linked_gradient_is_that_of_the_unrolled_steps() -> None:
+@pytest.mark.parametrize("gradient", ["whole_program", {"kind": "phantom", "k": 9}], ids=str)
+def test_a_linked_gradient_is_that_of_the_unrolled_steps(gradient: Any) -> None:
     """Two steps written out in float64, with the slots that halt between them refilled."""
-    recipe = tiny_recipe(WHOLE, LINKED, train={"dtype": "float64"})
+    reaching = {"model": {"gradient": gradient}}
+    recipe = tiny_recipe(reaching, LINKED, train={"dtype": "float64"})
     session = fresh(recipe)
     for _ in range(3):
         session.advance()
@@ -133,7 +135,7 @@ def test_a_linked_gradient_is_that_of_the_unrolled_steps() -> None:
     )
     found = work(recipe, core, weights, session.stream, carry, 4)
     apart = work(
-        tiny_recipe(WHOLE, supervision={"loop": {"kind": "slot_carry", "steps": 2}},
+        tiny_recipe(reaching, supervision={"loop": {"kind": "slot_carry", "steps": 2}},
                     train={"dtype": "float64"}),
         core, weights, session.stream, carry, 4,
     )  # fmt: skip

@@ -9,15 +9,18 @@ import pytest
 
 from tests.training.tiny_run import EXECUTION, records, tiny_recipe
 from trm_lab.config.halting import AsTrained
+from trm_lab.config.test_time import Rollouts
 from trm_lab.core.compaction import evaluate_when_halted
 from trm_lab.core.core import Core
 from trm_lab.core.reasoner import Reasoner
 from trm_lab.parameters import Geometry
 from trm_lab.results import collect
+from trm_lab.results.grid import rows
 from trm_lab.runs import RunFolder, State
 from trm_lab.tasks.build import build
 from trm_lab.training import train
 from trm_lab.training.stored import stored_weights
+from trm_lab.training.test_time import evaluate_run
 
 
 @pytest.mark.parametrize("carried", [True, False])
@@ -91,6 +94,13 @@ def test_halting_steps_and_unconverged_solves_reach_the_results(tmp_path: Path) 
     for cell, expected in (("solved", 0.0), ("unsolved", 1.0), ("unrolled", 0.0)):
         assert share[places[cell]].tolist() == [expected] * 3
     assert np.isnan(share[places["old"]]).all()
+    grids = {
+        cell: evaluate_run(tmp_path / cell / "seed-0", Rollouts(steps=(1, 3)), execution=EXECUTION)
+        for cell in cells
+    }
+    for cell, expected in (("solved", 0.0), ("unsolved", 1.0), ("unrolled", 0.0)):
+        assert set(grids[cell].grid["unconverged"].values.flat) == {expected}
+        assert [row["unconverged"] for row in rows(grids[cell].grid)] == [expected] * 2
     halting = tree["puzzles"]["halting_step"]
     assert halting.dtype == np.int16
     for cell in cells:

@@ -1,12 +1,15 @@
 """A run evaluated on a grid: one file, every cell with its cost."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import xarray as xr
+from safetensors.torch import load_file, save_file
 
 from tests.training.tiny_run import EXECUTION, TOKEN_MLP, tiny_recipe
 from trm_lab import Rollouts, evaluate_run, train
@@ -19,6 +22,7 @@ from trm_lab.core.selection import choose, pick
 from trm_lab.errors import ConfigError
 from trm_lab.plots import rollouts as figure
 from trm_lab.results.grid import rows
+from trm_lab.runs import RunFolder
 
 WIDE = {"model": {"width": 32}, "train": {"batch": 16, "ema_table": True}, "eval": {"every": 60}}
 
@@ -175,8 +179,44 @@ def test_errors_say_what_to_do(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"weights\.safetensors: damaged"):
         evaluate_run(tmp_path, GRID)
     (tmp_path / "weights.safetensors").write_bytes((run / "weights.safetensors").read_bytes())
+    best = RunFolder(tmp_path).best
     with pytest.raises(ConfigError, match=r"best\.pt: no best weights; use last or raw"):
         evaluate_run(tmp_path, GRID, Subject(weights="best"))
+    best.parent.mkdir()
+    best.write_bytes(RunFolder(run).best.read_bytes()[:-100])
+    with pytest.raises(ConfigError) as error:
+        evaluate_run(tmp_path, GRID, Subject(weights="best"))
+    assert str(error.value) == f"{best}: damaged; use last or raw"
+
+
+def test_weights_of_other_names_or_shapes_are_refused(run: Path, tmp_path: Path) -> None:
+    folder = RunFolder(shutil.copytree(run, tmp_path / "run"))
+    whole = load_file(folder.weights)
+    shape, width = tuple(whole["ema/embed.tokens"].shape), whole["initial/z"].shape[0]
+    in_file: list[tuple[str, torch.Tensor | None, str]] = [
+        ("ema/embed.tokens", None, f"embed.tokens is missing, and in the recipe has shape {shape}"),
+        ("ema/embed.tokens", torch.zeros(2, 2),
+         f"embed.tokens has shape (2, 2), and in the recipe has shape {shape}"),
+        ("ema/more", torch.zeros(3), "more has shape (3,), and in the recipe has none"),
+        ("initial/z", None, f"initial.z is missing, and in the recipe has shape ({width},)"),
+    ]  # fmt: skip
+    for name, other, told in in_file:
+        changed = {k: v for k, v in whole.items() if k != name}
+        save_file(changed if other is None else {**changed, name: other}, folder.weights)
+        with pytest.raises(ConfigError) as error:
+            evaluate_run(folder.path, GRID, execution=EXECUTION)
+        assert str(error.value) == f"{folder.weights}: damaged: {told}"
+    save_file({k: v for k, v in whole.items() if k != "table"}, folder.weights)
+    with pytest.raises(
+        ConfigError, match=r"table is missing, and in the recipe has shape \(1, 16\)"
+    ):
+        evaluate_run(folder.path, GRID, Subject(weights="raw"), execution=EXECUTION)
+    content = torch.load(folder.best, weights_only=True)
+    del content["params"]["embed.tokens"]
+    torch.save(content, folder.best)
+    with pytest.raises(ConfigError) as error:
+        evaluate_run(folder.path, GRID, Subject(weights="best"), execution=EXECUTION)
+    assert str(error.value).startswith(f"{folder.best}: damaged: embed.tokens is missing")
 
 
 @pytest.mark.parametrize(
@@ -219,7 +259,8 @@ def test_selection_of_the_file_can_be_redone_from_its_rollouts(run: Path) -> Non
     names = ("solved", "solved", "halt_logit", "residual", "same_answer")
     columns = [grid[name].values for name in names]
     assert grid.attrs["quiet"] == 1
-    trials = Trials(grid["steps"].values, *columns, solution=columns[0], quiet=grid.attrs["quiet"])
+    rest = {"solution": columns[0], "unconverged": columns[0], "quiet": grid.attrs["quiet"]}
+    trials = Trials(grid["steps"].values, *columns, **rest)
     for K in (1, 2, 8):
         for selector in ("head", "residual", "vote"):
             picked = choose(selector, trials, K)
@@ -241,7 +282,8 @@ def test_rollouts_are_measured_against_the_exact_set() -> None:
 
     which = np.array([[0, 0, 1, -1], [-1, -1, 2, 2]])[:, :, None]
     solved = which >= 0
-    trials = Trials(np.array([4]), solved, solved * 1.0, which * 1.0, which * 1.0, which * 0, which)
+    trials = Trials(np.array([4]), solved, solved * 1.0, which * 1.0, which * 1.0, which * 0, which,
+                    ~solved)  # fmt: skip
     four, two = (set_measures(trials, np.array([2, 3]), K) for K in (4, 2))
     assert four["coverage"].tolist() == [pytest.approx((2 / 2 + 1 / 3) / 2)]
     assert four["precision"].tolist() == [pytest.approx((3 / 4 + 2 / 4) / 2)]
@@ -249,7 +291,8 @@ def test_rollouts_are_measured_against_the_exact_set() -> None:
     assert two["coverage"].tolist() == [pytest.approx((1 / 2 + 0) / 2)]
     assert two["diversity"].tolist() == [pytest.approx(1 / 2)]
     wrong = Trials(*(getattr(trials, f) for f in ("steps", "solved", "cell_accuracy",
-                   "halt_logit", "residual", "same")), solution=which * 0 - 1)  # fmt: skip
+                   "halt_logit", "residual", "same")), solution=which * 0 - 1,
+                   unconverged=~solved)  # fmt: skip
     assert np.isnan(set_measures(wrong, np.array([2, 3]), 4)["diversity"]).all()
 
 

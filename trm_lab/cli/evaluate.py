@@ -60,7 +60,10 @@ def evaluate(
             }
         )
         return
-    shown = [row | {"flops": output.engineering(row["flops"])} for row in rows(found.grid)]
+    told = rows(found.grid)
+    if not any(row["unconverged"] for row in told):  # nothing to tell, mostly nothing solved for
+        told = [{k: v for k, v in row.items() if k != "unconverged"} for row in told]
+    shown = [row | {"flops": output.engineering(row["flops"])} for row in told]
     attrs = found.grid.attrs
     output.table(
         f"{run}: puzzle accuracy on {attrs['puzzles']} {split} puzzles, {weights} weights, "

@@ -32,6 +32,10 @@ def status(study: Path, on: Path | None, settings: list[str], runs: Path, json: 
         return
     output.table(str(root), [_shown(row) for row in rows])
     output.say(summary(rows))
+    for row in rows:
+        if missed := _unconverged(row):
+            which = f"{row.variant}, seed {row.seed}"
+            output.say(f"{which}: {100 * missed:.3g} % of its latest solves did not converge")
     for arm in made.get("search", ()):
         if "spent" in arm:
             output.say(spent_text(arm["variant"], arm))
@@ -105,7 +109,17 @@ def _told(row: "Row") -> dict[str, Any]:
         "job": row.job,
         "reason": row.reason,
         "error": row.error,
-    } | ({"role": row.role} if row.role else {})
+    } | {
+        name: value
+        for name, value in (("role", row.role or None), ("unconverged", _unconverged(row)))
+        if value is not None
+    }
+
+
+def _unconverged(row: "Row") -> float | None:
+    """Give the share of solves above the tolerance in the latest record; None without a solver."""
+    found: float | None = (row.told.get("solver") or {}).get("unconverged")
+    return found
 
 
 def _shown(row: "Row") -> dict[str, Any]:

@@ -17,7 +17,7 @@ console = Console(highlight=False, soft_wrap=True, markup=False)
 
 
 def table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print rows of equal keys; the keys head the columns."""
+    """Print a title and rows of equal keys; the keys head the columns."""
     if not rows:
         console.print(f"{title}: none")
         return
@@ -40,6 +40,7 @@ def table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
             made.add_row(*line)
         console.print(made, soft_wrap=False)
         return
+    print(title)
     widths = [max(len(t[i]) for t in [columns, *texts]) for i in range(len(columns))]
     for line in [columns, *texts]:
         print("  ".join(t.ljust(w) for t, w in zip(line, widths, strict=True)).rstrip())

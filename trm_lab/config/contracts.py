@@ -25,8 +25,12 @@ if TYPE_CHECKING:
     from trm_lab.core.halting import Shown
     from trm_lab.tasks.dataset import Augment, Puzzles
 
+TOKENS = 256
+"""Token values that puzzles can hold, which are bytes."""
+
 OwnMix = Callable[[Mapping[str, "Tensor"], "Tensor"], "Tensor"]
-"""(weights by name in the type of h, h [B, S, D]) to what is added to h."""
+"""(weights by name in the type of h, h [B, S, D]) to what is added to h, of its type or a narrower
+one; an axis may have size 1."""
 
 
 class Own(Setting):
@@ -227,6 +231,8 @@ class OwnTask(Own):
             for name in ("cells", "vocabulary", "validation")
             if not _count(value := getattr(self, name))
         ]
+        if _count(self.vocabulary) and self.vocabulary > TOKENS:
+            found.append(f"vocabulary must be {TOKENS} at most, not {self.vocabulary}: bytes")
         if self.identifiers != 1:
             found.append(f"identifiers must be 1, not {self.identifiers!r}: all puzzles share one")
         return found

@@ -10,9 +10,9 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any, get_args
@@ -21,6 +21,7 @@ from pydantic import BaseModel, GetCoreSchemaHandler, ValidationError
 from pydantic_core import CoreSchema, core_schema
 
 from trm_lab.config.contracts import Own
+from trm_lab.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,7 @@ def held(made: Own) -> Own:
     Raises:
         ValueError: what does not.
     """
+    _digest(type(made))  # now: the file may change while this process lives
     try:
         problems = made.problems()
     except Exception as error:  # anything may go wrong in somebody else's code
@@ -131,20 +133,37 @@ def sources(recipe: BaseModel) -> dict[str, dict[str, str]]:
     """Say where each class of another package in a recipe comes from.
 
     By kind: package and version ("" outside a package), and the first 16 hex digits of the hash of
-    the module's text.  The identity of a recipe holds fields, not code.
+    the module's text as it was imported ("" without a file).  The identity of a recipe holds
+    fields, not code.
     """
     parts, found = _walk(recipe), {}
     packages = metadata.packages_distributions() if parts else {}
     for part in parts:
-        module = inspect.getmodule(type(part))
-        file = getattr(module, "__file__", None)
-        text = Path(file).read_bytes() if file else b""
         package = packages.get(type(part).__module__.split(".")[0], [])
         found[part.kind] = {
             "package": " ".join(f"{name} {metadata.version(name)}" for name in sorted(package)),
-            "source": hashlib.sha256(text).hexdigest()[:16] if file else "",
+            "source": _digest(type(part)),
         }
     return found
+
+
+def refuse_changed(recipe: BaseModel, before: Mapping[str, Any], where: str) -> None:
+    """Refuse to go on from what other code of one's own has trained.
+
+    `before` is what `sources` gave then; what it does not tell is not compared.
+
+    Raises:
+        ConfigError: the module of a part has another text now; begins with `where`.
+    """
+    for kind, now in sources(recipe).items():
+        told = before.get(kind)
+        then = told.get("source") if isinstance(told, Mapping) else None
+        if then and then != now["source"]:
+            raise ConfigError(
+                f"{where}: the module of {kind} has changed (hash {then} when it trained, "
+                f"{now['source']} now); put its text back, give the part another `version` "
+                "(docs/extend.md), or train in an empty folder"
+            )
 
 
 def _walk(part: BaseModel) -> list[Own]:
@@ -152,6 +171,16 @@ def _walk(part: BaseModel) -> list[Own]:
         return [part]
     below = [getattr(part, name) for name in type(part).model_fields]
     return [own for value in below if isinstance(value, BaseModel) for own in _walk(value)]
+
+
+@cache
+def _digest(made: type[Own]) -> str:
+    """Hash the text of a class's module; once, so as not to read what was changed since."""
+    file = getattr(inspect.getmodule(made), "__file__", None)
+    try:
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16] if file else ""
+    except OSError:  # as inside a zip file
+        return ""
 
 
 @lru_cache(maxsize=16)

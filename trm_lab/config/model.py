@@ -19,8 +19,8 @@ from trm_lab.config.blocks import (
     SwiGLU,
 )
 from trm_lab.config.contracts import OwnLayout
-from trm_lab.config.gradient import Gradient, Implicit, LastCycles, RandomTruncation
-from trm_lab.config.initial import FixedStart, Initial, LearnedStart
+from trm_lab.config.gradient import Gradient, LastCycles, RandomTruncation
+from trm_lab.config.initial import FixedStart, Initial
 from trm_lab.config.layout import Layout, TwoLatents
 
 
@@ -128,17 +128,5 @@ class Model(Setting):
             raise ValueError(
                 f"puzzle.dim {self.puzzle.dim} does not fit into {self.puzzle.slots} slots of "
                 f"width {self.width}; at most {self.puzzle.slots * self.width}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _start_is_reached(self) -> Self:
-        cycle = len(self.layout.cycle(self.n))
-        cuts = self.gradient.cut(cycle, self.T) or isinstance(self.gradient, Implicit)
-        if isinstance(self.initial, LearnedStart) and cuts:
-            raise ValueError(
-                f"initial: learned gets no gradient: only the last {self.graph_updates} of "
-                f"{cycle * self.T} updates keep their graph; use gradient: whole_program, or "
-                "initial: fixed"
             )
         return self

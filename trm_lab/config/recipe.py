@@ -16,9 +16,9 @@ from pydantic import Field, model_validator
 from trm_lab.config.base import Setting
 from trm_lab.config.blocks import Rope2D
 from trm_lab.config.contracts import OwnHalting, OwnLayout, OwnMixer
-from trm_lab.config.gradient import Implicit, RandomTruncation, Truncation
+from trm_lab.config.gradient import Gradient, Implicit, RandomTruncation, Truncation
 from trm_lab.config.halting import AsTrained, Confidence, Fixed, QLearning, WhenHalted
-from trm_lab.config.initial import FixedStart, RandomStart
+from trm_lab.config.initial import FixedStart, LearnedStart, RandomStart
 from trm_lab.config.loops import Counts, SampledDepth
 from trm_lab.config.model import Model
 from trm_lab.config.supervision import Supervision
@@ -105,19 +105,34 @@ class Recipe(Setting):
         return self
 
     @model_validator(mode="after")
-    def _links(self) -> Self:
+    def _starts_are_reached(self) -> Self:
         model, gradient = self.model, self.model.gradient
+        # A link is cut by any short truncation; a start learns from whatever reaches it.
         shortest = gradient.of(gradient.low) if isinstance(gradient, RandomTruncation) else gradient
-        for _, counts in self.spans() if self.supervision.linked else []:
-            cycle = len(model.layout.cycle(counts.n))
-            cut = shortest.cut(cycle, counts.T)
-            if cut or not isinstance(gradient, Truncation):
-                may = "may leave" if isinstance(gradient, RandomTruncation) else "leaves"
+        wanting: list[tuple[str, Gradient, str]] = []
+        if self.supervision.linked:
+            wanting.append(("supervision.loop: linked", shortest, ""))
+        if isinstance(model.initial, LearnedStart):
+            wanting.append(("model.initial: learned", gradient, ", or initial: fixed"))
+        for what, scheme, other in wanting:
+            if isinstance(scheme, Implicit):
                 raise ValueError(
-                    "supervision.loop: linked needs a gradient that reaches the start of a step; "
-                    f"model.gradient: {gradient.kind} {may} {cut} of {cycle * counts.T} updates "
-                    "without one; use whole_program"
+                    f"{what} needs a gradient that reaches the start of a step; model.gradient: "
+                    "implicit looks for its fixed point without a graph, whatever the start; use "
+                    f"whole_program{other}"
                 )
+            for _, counts in self.spans():
+                cycle = len(model.layout.cycle(counts.n))
+                cut = scheme.cut(cycle, counts.T)
+                if cut:
+                    leaves = "leaves" if scheme == gradient else "may leave"
+                    own = (counts.n, counts.T) == (model.n, model.T)
+                    where = "" if own else f" at n {counts.n}, T {counts.T}"
+                    raise ValueError(
+                        f"{what} needs a gradient that reaches the start of a step; "
+                        f"model.gradient: {gradient.kind} {leaves} {cut} of {cycle * counts.T} "
+                        f"updates without one{where}; use whole_program{other}"
+                    )
         return self
 
     @model_validator(mode="after")
@@ -168,15 +183,34 @@ class Recipe(Setting):
         if not isinstance(policy, WhenHalted):
             return self
         rule = trained if isinstance(policy.rule, AsTrained) else policy.rule
-        heads = (QLearning, OwnHalting) + (Confidence,) * isinstance(rule, Confidence)
-        if isinstance(rule, Fixed) or (
-            isinstance(rule, Confidence | QLearning) and not isinstance(trained, heads)
-        ):
+        if isinstance(rule, Fixed):
             raise ValueError(
-                f"eval.policy: rule {rule.kind} reads a head that supervision.halting: "
-                f"{trained.kind} does not train; use rule: residual, or policy: all_steps"
+                "eval.policy: rule own is supervision.halting: fixed, which halts no puzzle before "
+                "the last step; use policy: all_steps, or rule: residual"
+            )
+        if not isinstance(rule, Confidence | QLearning):
+            return self
+        heads = (QLearning, OwnHalting) + (Confidence,) * isinstance(rule, Confidence)
+        why = None
+        if not isinstance(trained, heads):
+            why = f"a head that supervision.halting: {trained.kind} does not train"
+        elif self.supervision.halt_weight == 0:
+            why = "a head that supervision.halt_weight: 0 does not train"
+        elif (
+            isinstance(rule, QLearning) and isinstance(trained, QLearning) and self.most_steps == 1
+        ):
+            why = "a value of going on that supervision.N_sup: 1 does not train"
+        if why:
+            raise ValueError(
+                f"eval.policy: rule {rule.kind} reads {why}; use rule: residual, or policy: "
+                "all_steps"
             )
         return self
+
+    @property
+    def most_steps(self) -> int:
+        """Supervision steps of a puzzle in training, at most: the largest N_sup of all stages."""
+        return max(counts.N_sup for _, counts in self.spans())
 
     def counts(self, update: int) -> Counts:
         """Give the recursion counts in force at an update counted from 1."""

@@ -17,13 +17,14 @@ from trm_lab.config.gradient import (
     Phantom,
     RandomTruncation,
 )
+from trm_lab.config.halting import AsTrained, Confidence, Fixed, QLearning, Residual, WhenHalted
 from trm_lab.config.loops import SampledDepth
 from trm_lab.config.recipe import Recipe
 
 
 def remarks(recipe: Recipe) -> list[str]:
     """List the settings of a recipe that do not act as written, a line each."""
-    return _longer(recipe) + _unwritten(recipe)
+    return _longer(recipe) + _unwritten(recipe) + _unmoved(recipe)
 
 
 def computation(recipe: Recipe) -> str:
@@ -33,8 +34,7 @@ def computation(recipe: Recipe) -> str:
     out.  Recipes that differ here may still be the same function.
     """
     fields = recipe.model_dump(mode="json", exclude={"seed": True, "model": {"gradient"}})
-    if not recipe.supervision.exploration:
-        del fields["supervision"]["exploration_law"]
+    fields["supervision"] |= _halting(recipe)
     if recipe.model.puzzle is None:
         del fields["train"]["table_optimizer"]
     effects = [_effect(recipe.model.gradient, cycle, T) for cycle, T in _programs(recipe)]
@@ -47,6 +47,24 @@ def twins(recipes: Sequence[Recipe]) -> list[list[int]]:
     for place, recipe in enumerate(recipes):
         groups.setdefault(computation(recipe), []).append(place)
     return [group for group in groups.values() if len(group) > 1]
+
+
+def _halting(recipe: Recipe) -> dict[str, Any]:
+    """Give null, or something shared, for those settings of halting that nothing depends on."""
+    supervision, policy = recipe.supervision, recipe.eval.policy
+    rule = supervision.halting
+    same: dict[str, Any] = {}
+    once, silent = recipe.most_steps == 1, isinstance(rule, Fixed | Residual)
+    if once or isinstance(rule, Fixed):  # every puzzle leaves at its budget, explored or not
+        same |= {"exploration": None, "exploration_law": None}
+    if not supervision.exploration or recipe.most_steps == 2:  # where every law gives 2
+        same |= {"exploration_law": None}
+    if silent:
+        same |= {"halt_weight": None}
+    own = isinstance(policy, WhenHalted) and isinstance(policy.rule, AsTrained)
+    if once and not own and (silent or isinstance(rule, Confidence | QLearning)):
+        same |= {"halting": "no loss" if silent else "loss of halting"}
+    return same
 
 
 def _programs(recipe: Recipe) -> list[tuple[int, int]]:
@@ -111,4 +129,15 @@ def _unwritten(recipe: Recipe) -> list[str]:
     return [
         f"model.layout: {layout.kind} with n: {ns[-1]} never writes {', '.join(left)}, which keep "
         "their initial values; raise model.n, or have fewer latents"
+    ]
+
+
+def _unmoved(recipe: Recipe) -> list[str]:
+    """Say where a rule waits for a change that cannot come."""
+    rule = recipe.supervision.halting
+    if recipe.supervision.carried or not isinstance(rule, Residual):
+        return []
+    return [
+        f"supervision.halting: residual with loop: {recipe.supervision.loop.kind} sees the change "
+        "of the same first step at every step: a puzzle halts at once, or hardly before N_sup"
     ]

@@ -58,7 +58,8 @@ class Muon(Setting):
     """Momentum made orthogonal for the nets' matrices (Jordan et al. 2024), torch's own (>= 2.9).
 
     Embeddings, heads and vectors have an optimiser of their own.  A fused projection (qkv, gate and
-    up) is one matrix.  The orthogonalisation runs in bfloat16 whatever the type of the weights.
+    up) is one matrix, and so are those of all experts of `moe`: it is made orthogonal across them.
+    The orthogonalisation runs in bfloat16 whatever the type of the weights.
     """
 
     kind: Literal["muon"] = "muon"

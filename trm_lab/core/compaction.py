@@ -62,12 +62,12 @@ def evaluate_when_halted(
                 tuple(old.index_copy(0, new, f) for old, f in zip(latents, fresh, strict=True))
                 for latents in (z, start)
             )
-        read, after, missed = reasoner.solve(z, start, tokens[place])
+        read, after, missed = reasoner.step(z, start, tokens[place])
         smaller = slots.smaller() if compact else None
         if smaller is not None:
             kept = torch.as_tensor(slots.kept(smaller), device=device)
             packed, starts = (tuple(latent[kept] for latent in old) for old in (z, start))
-            again, then, left = reasoner.solve(packed, starts, tokens[place[kept]])
+            again, then, left = reasoner.step(packed, starts, tokens[place[kept]])
             if _same_bits(read, again, kept[: slots.working]):
                 z, start, read, after, missed = packed, starts, again, then, left
                 place = place[kept]

@@ -93,7 +93,7 @@ def diagnose(
                       torch.zeros_like(batch.identifiers, dtype=torch.bool), batch)  # fmt: skip
         likeness, ratio = compare_gradients(core, params, supervision, carry, rows)
         with torch.no_grad():
-            read, z = reasoner.step(z, start, batch.inputs)
+            read, z, _ = reasoner.step(z, start, batch.inputs)
             tangent = tangent if reasoner.carried else aim
         kept.append((
             residual, cosine, spectral_radius(advance, read.z, iterations),

@@ -58,7 +58,7 @@ def evaluate(
         start = z = reasoner.start(reasoner.keys(inputs[at : at + batch]))
         recorded = []
         for step in range(1, steps[-1] + 1):
-            read, z, missed = reasoner.solve(z, start, tokens)
+            read, z, missed = reasoner.step(z, start, tokens)
             if step in steps:
                 recorded.append((*score(read.logits, target), read.halt[..., HALT], missed))
         for chunks, values in zip(kept, zip(*recorded, strict=True), strict=True):

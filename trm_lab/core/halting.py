@@ -14,6 +14,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from trm_lab.config.contracts import OwnHalting
 from trm_lab.config.halting import Confidence, Fixed, Halting, Oracle, QLearning, Residual
+from trm_lab.core.own import per_slot
+from trm_lab.errors import ConfigError
 
 HALT, CONTINUE = 0, 1
 """Columns of the head."""
@@ -32,7 +34,11 @@ class Shown(NamedTuple):
 
 
 def wants_to_halt(rule: Halting | Oracle | OwnHalting, shown: Shown) -> Bool[Tensor, " B"]:
-    """Say which slots the rule would release."""
+    """Say which slots the rule would release.
+
+    Raises:
+        ConfigError: somebody's own rule gives something else.
+    """
     match rule:
         case Fixed():
             return torch.zeros_like(shown.halt[..., HALT], dtype=torch.bool)
@@ -45,7 +51,8 @@ def wants_to_halt(rule: Halting | Oracle | OwnHalting, shown: Shown) -> Bool[Ten
         case Oracle():
             return shown.correct
         case OwnHalting():
-            return rule.wants_to_halt(shown)
+            wants = rule.wants_to_halt(shown)
+            return per_slot(wants, shown.halt[..., HALT], _who(rule, "wants_to_halt"), flags=True)
 
 
 def relative_change(
@@ -79,12 +86,18 @@ def halting_losses(
 
     `correct` is whether the puzzle is solved exactly at this step; `look_ahead` the value of going
     on, from `continue_value`, where the rule learns one.
+
+    Raises:
+        ConfigError: somebody's own rule gives something else.
     """
     nothing = torch.zeros_like(halt[..., HALT])
     if isinstance(rule, Fixed | Residual):
         return nothing, nothing
     if isinstance(rule, OwnHalting):
-        return rule.losses(halt, correct)
+        who, losses = _who(rule, "losses"), rule.losses(halt, correct)
+        if not isinstance(losses, tuple) or len(losses) != 2:
+            raise ConfigError(f"{who} gives {type(losses).__name__}, not a tuple of two tensors")
+        return per_slot(losses[0], nothing, who), per_slot(losses[1], nothing, who)
     stop = _bce(halt[..., HALT], correct.to(halt.dtype))
     go_on = nothing if look_ahead is None else _bce(halt[..., CONTINUE], look_ahead)
     return stop, go_on
@@ -106,6 +119,10 @@ def continue_value(
         ahead = next_halt()
         best = torch.maximum(ahead[..., HALT], ahead[..., CONTINUE])
         return torch.sigmoid(torch.where(last, ahead[..., HALT], best))
+
+
+def _who(rule: OwnHalting, method: str) -> str:
+    return f"supervision.halting: {rule.kind}: {method}"
 
 
 def _bce(logits: Tensor, target: Tensor) -> Tensor:

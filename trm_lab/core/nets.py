@@ -15,6 +15,7 @@ from trm_lab.config.blocks import Attention, Convolution, Mixer, TokenMLP
 from trm_lab.config.contracts import OwnMixer
 from trm_lab.config.model import Model
 from trm_lab.core.feed_forward import build_feed_forward
+from trm_lab.core.own import addend
 from trm_lab.core.positions import rotary_tables, rotate
 from trm_lab.core.products import Params, linear, rms_norm, swiglu
 
@@ -81,13 +82,16 @@ def convolution(model: Model) -> Mix:
 def own_mixer(
     model: Model, setting: OwnMixer, positions: int, dtype: torch.dtype, device: torch.device
 ) -> Mix:
-    """Build somebody else's mixer; the residual sum and its norm are ours."""
-    names = setting.parameters(model, positions)
+    """Build somebody else's mixer; the residual sum and its norm are ours.
+
+    What it gives is refused (ConfigError) where it would change the shape or type of h.
+    """
+    names, who = setting.parameters(model, positions), f"model.mixer: {setting.kind}: the mix"
     mixed = setting.build(model, positions, dtype, device)
 
     def mix(params: Params, prefix: str, h: Tensor) -> Tensor:
         weights = {name: params[f"{prefix}.{name}"].to(h.dtype) for name in names}
-        return residual(model, h, lambda a: mixed(weights, a))
+        return residual(model, h, lambda a: addend(mixed(weights, a), a, who))
 
     return mix
 

@@ -54,21 +54,12 @@ class Reasoner:
 
     def step(
         self, z: Latents, start: Latents, tokens: Int[Tensor, "B L"]
-    ) -> tuple[Readout, Latents]:
+    ) -> tuple[Readout, Latents, Bool[Tensor, " B"]]:
         """Run one supervision step from latents z.
 
-        Also gives the latents that the next step runs from: what this one made, or `start` where
-        nothing is carried.
-        """
-        read, after, _ = self.solve(z, start, tokens)
-        return read, after
-
-    def solve(
-        self, z: Latents, start: Latents, tokens: Int[Tensor, "B L"]
-    ) -> tuple[Readout, Latents, Bool[Tensor, " B"]]:
-        """Run a step like `step`; also say of which puzzles its solve did not converge.
-
-        Of none where the gradient is not implicit, as nothing is solved for then.
+        Also gives the latents that the next step runs from (what this one made, or `start` where
+        nothing is carried), and the puzzles whose solve did not converge: none where the gradient
+        is not implicit, as nothing is solved for then.
         """
         rows = self.weights.rows(torch.zeros(len(tokens), dtype=torch.int64, device=tokens.device))
         params = self.weights.params

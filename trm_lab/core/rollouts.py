@@ -47,12 +47,12 @@ def roll_out(
     for at in range(0, len(inputs), at_once):
         part = slice(at, at + at_once)
         chunks.append(_roll_out(reasoner, inputs[part], labels[part], setting, R))
-    solved, cells, halt, residual, same, which = (
+    solved, cells, halt, residual, same, which, missed = (
         np.concatenate(c) for c in zip(*chunks, strict=True)
     )
     return Trials(
         np.array(setting.steps, dtype=np.int32), solved > 0.5, cells, halt, residual,
-        same.astype(np.int16), which.astype(np.int16),
+        same.astype(np.int16), which.astype(np.int16), missed > 0.5,
         quiet=min(reasoner.weights.hypotheses, R) if setting.noise else 0,
     )  # fmt: skip
 
@@ -84,12 +84,14 @@ def _roll_out(
         if setting.noise:
             noise = _draws(keys, step, z)
             z = _replace(z, perturbed, _noisy(z, noise, setting.noise, setting.relative))
-        read, z = reasoner.step(z, start, tokens)
+        read, z, missed = reasoner.step(z, start, tokens)
         if step in setting.steps:
             residual = relative_change(before, read.z[answer])
             same = _same(read.logits.argmax(-1).view(B, R, -1))
             which = solution(read.logits, target)
-            values = (*score(read.logits, target), read.halt[..., HALT], residual, same, which)
+            values = (
+                *score(read.logits, target), read.halt[..., HALT], residual, same, which, missed,
+            )  # fmt: skip
             recorded.append([value.float().reshape(B, R) for value in values])
     return [torch.stack(v, dim=-1).cpu().numpy() for v in zip(*recorded, strict=True)]
 

@@ -27,6 +27,8 @@ class Trials:
     """Lowest rollout that gives the same whole answer at that step."""
     solution: Int[np.ndarray, "P R S"]
     """Which of the puzzle's solutions the answer is; -1 where it is none."""
+    unconverged: Bool[np.ndarray, "P R S"]
+    """Whether the solve of that step is above its tolerance; never without an implicit gradient."""
     quiet: int = 0
     """Leading rollouts without noise, where the others have it."""
 

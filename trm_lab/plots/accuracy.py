@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 
 from trm_lab.plots import captions, style
 from trm_lab.plots.abscissa import KNOWN, Abscissa, lines, values
+from trm_lab.plots.fitted import frame
 from trm_lab.plots.tables import (
     PANELS,
     At,
@@ -101,6 +102,8 @@ def draw(
     ax.set_ylabel(f"{title(metric(tree))} ({unit})" if unit else title(metric(tree)))
     if unit == "%":
         ax.set_ylim(0, 100)
+    else:
+        frame(ax)
     if legend and alone:
         ax.figure.legend(handles=entries(ax), loc="outside upper center", ncols=2)
     elif legend:
@@ -181,7 +184,7 @@ def _law(ax: Axes, fit: xr.Dataset, color: str, factor: float, stroke: str) -> N
     sure = status == "converged"
     label = f"_fit {fit.attrs.get('law_name')} law" + f" ({status})" * (not sure)
     ax.plot(x, y, ls=stroke if sure else ":", color=color, lw=1.2, zorder=1.5, label=label)
-    ax.fill_between(x, low, high, color=color, alpha=0.11, lw=0, zorder=1)
+    ax.fill_between(x, low, high, color=color, alpha=0.11, lw=0, zorder=1, label="_band")
 
 
 _STROKES = ("-", "-.", "--")
@@ -238,10 +241,4 @@ def caption(tree: xr.DataTree, fits: Sequence[xr.Dataset] = (), x: Abscissa = DE
 
 def _described(series: str, fit: xr.Dataset) -> str:
     """Describe a drawn law: form, data, interval, and whether to believe it."""
-    a = fit.attrs
-    text = f" Line, {series}: {a.get('law_name')} law, {a.get('formula')}, "
-    text += f"{a.get('n_points')} runs, {str(a.get('status')).replace('_', ' ')}"
-    if np.isfinite(fit["band"]).any():
-        text += f"; band: {100 * float(a.get('level', 0.95)):g} % {a.get('interval')}"
-        text += f" over {a.get('n_clusters')} clusters ({a.get('cluster')})"
-    return text + ("; descriptive." if a.get("descriptive") else ".")
+    return f" Line, {series}: {captions.fitted(fit, of='runs')}."

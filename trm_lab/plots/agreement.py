@@ -3,6 +3,7 @@
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from trm_lab.fit.search import SAME
 from trm_lab.laws.base import FloatArray
@@ -25,7 +26,10 @@ def draw(made: xr.Dataset, ax: Axes | None = None) -> Axes:
     ax.plot(np.arange(1, len(excess) + 1), np.maximum(excess, LEAST), "o", color="#0072B2", ms=3.5,
             label="_starts")  # fmt: skip
     ax.axhline(SAME, color=style.GREY, lw=0.8, ls="--", label="_same optimum")
+    ax.annotate("the same optimum below", (0, SAME), (2, 2), ax.get_yaxis_transform(),
+                textcoords="offset points", color=style.GREY)  # fmt: skip
     ax.set_yscale("log")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_ylim(LEAST / 3, max(1e-3, 3 * float(excess.max())))
     ax.set(xlabel="Start, the best first", ylabel="Objective above the best (relative)")
     ax.set_title(f"{made.attrs['agreement']:.0%} of {len(excess)} starts agree")

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from trm_lab.errors import ConfigError
 from trm_lab.laws.base import FloatArray
 from trm_lab.plots import style
-from trm_lab.plots.fitted import tidy
+from trm_lab.plots.fitted import legend, tidy
 
 STACK = "stack"
 _COLOR = "#D55E00"
@@ -44,18 +44,19 @@ def draw(tested: xr.Dataset, ax: Axes | None = None, *, law: str = STACK) -> Axe
         ax.set_xscale("log")
     if log:
         ax.set_yscale("log")
-    ax.plot(x, y, "o", color="black", ms=3.5, label="_data", zorder=3)
+    ax.plot(x, y, "o", color="black", mfc="none", ms=3.5, mew=0.7, label="_data")
+    entries = {f"data (n = {len(y)})": ax.get_lines()[0]}
     for place, j in enumerate(ordered):
         color = style.shade(_COLOR, place, len(ordered))
         held = _held(tested, j)
         rows = np.flatnonzero(held)[np.argsort(x[held], kind="stable")]
         one = len(np.unique(x[rows])) == len(rows)
         cut = float(x[~held].max())
-        ax.plot(
-            x[rows], made[j, rows], "x-" if one else "x", color=color, ms=4, label=f"to {cut:g}"
-        )
+        (line,) = ax.plot(x[rows], made[j, rows], "x-" if one else "x", color=color, ms=4, lw=1.0,
+                          label=f"to {cut:.3g}", zorder=3)  # fmt: skip
+        entries[f"fitted to {cut:.3g}"] = line
         ax.axvline(cut, color=color, lw=0.7, ls=":", label="_cut")
-    ax.legend(title="fitted")
+    legend(ax, entries)
     ax.set(xlabel=str(tested.attrs["along"]), ylabel=str(tested.attrs["y_name"]))
     return tidy(ax)
 

@@ -104,6 +104,44 @@ def interval(rows: pd.DataFrame) -> str:
     return f"95 % bootstrap interval of expanded percentiles{which}"
 
 
+def fitted(made: xr.Dataset, tested: xr.Dataset | None = None, *, of: str = "rows") -> str:
+    """Describe what a figure of a fit shows: law, n, bands, and whether to believe it.
+
+    `tested` is what `law.draw` was given to draw beyond the data; `of` says what a row is.
+    """
+    a = made.attrs
+    text = f"{a.get('law_name')} law, {a.get('formula')}, {a.get('n_points')} {of}"
+    if a.get("by"):
+        text += f" by {a['by']}" + (f" with {a['share']} in common" if a.get("share") else "")
+    text += f", {str(a.get('status')).replace('_', ' ')}"
+    if a.get("interval", "none") == "none":
+        text += f"; no band; {clusters(made)}"
+    else:
+        rows = a.get("independent", a.get("cluster")) == "row"
+        text += f"; band: {level(made)} {a['interval']} over {of if rows else clusters(made)}"
+    if tested is not None:
+        errors = level(tested if "level" in tested.attrs else made)
+        text += f"; grey band beyond the data: {errors} of the back-tested errors"
+    return text + "; descriptive" * bool(a.get("descriptive"))
+
+
+def headed(letter: str, made: xr.Dataset) -> str:
+    """Give the title of a panel that shows a fit: its n, and the kind of its band."""
+    a = made.attrs
+    kind = "no" if a["interval_kind"] == "none" else a["interval_kind"]
+    return f"{letter}   n = {a['n_points']}, {clusters(made)}, {kind} band"
+
+
+def clusters(made: xr.Dataset) -> str:
+    """Give the number of clusters of a fit, as "9 clusters (cell)"."""
+    return f"{made.attrs.get('n_clusters')} clusters ({made.attrs.get('cluster')})"
+
+
+def level(made: xr.Dataset) -> str:
+    """Give the level of a fit's intervals, as "95 %"."""
+    return f"{100 * float(made.attrs.get('level', 0.95)):g} %"
+
+
 def past_the_scale(cells: pd.DataFrame, at: At) -> str:
     """Say that an interval leaves 0 to 1, where one does."""
     if (cells[f"{at}_lower"] < 0).any() or (cells[f"{at}_upper"] > 1).any():

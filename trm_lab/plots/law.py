@@ -1,23 +1,27 @@
 """A fitted law over its data, with the band of the curve and what back-tests say of the rest."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from trm_lab.errors import ConfigError
 from trm_lab.fit import law_of, predict
 from trm_lab.laws.base import FloatArray
-from trm_lab.plots import style
-from trm_lab.plots.fitted import IN_LOGS, POWERS, column, label, log_x, tidy
+from trm_lab.plots import captions, style
+from trm_lab.plots.fitted import IN_LOGS, POWERS, column, frame, label, legend, log_x, tidy
 
 MOST_CURVES = 8
 """Curves of one group; of more combinations of the other columns, so many are drawn."""
 Rows = npt.NDArray[np.intp]
 _POINTS = 129
-_FEW, _INSIDE = 4, 4
-"""Fewer places of a forecast are drawn as points with bars; more names stand beside the axes."""
+_FEW = 4
+"""Fewer places of a forecast are drawn as points with bars."""
 _NAME = "#0072B2"
 
 
@@ -35,7 +39,7 @@ def draw(
     combination of the others' values (`MOST_CURVES` of them at most); groups have a colour each.
     The curve covers the range of x and no further.  `tested` adds what lies beyond: the prediction
     and band of a `forecast`, or, for a `backtest` along x, the curve up to twice the range with the
-    errors of its held-out rows.
+    errors of its held-out rows.  Data and curves set the y axis, and a band far wider is cut.
 
     Raises:
         ConfigError: the law does not read x, or `tested` is neither or is along another column.
@@ -68,14 +72,11 @@ def draw(
     if tested is not None and fitted:
         _beyond(made, ax, name, tested)
     ax.set(xlabel=label(made, name), ylabel=label(made, "y"))
-    if any(not str(line.get_label()).startswith("_") for line in ax.get_lines()):
-        others = [n for n in law.columns_read if n != name and np.ptp(made[n].values) > 0]
-        title = "" if others or not _grouped(made) else str(made.attrs["by"])
-        if len(series) > _INSIDE:
-            ax.legend(title=title, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-        else:
-            ax.legend(title=title)
-    return tidy(ax)
+    entries = _entries(series, looks) | _bands(ax, made, tested)
+    if entries:
+        titled = looks and not any(text for _, text in series)
+        legend(ax, entries, str(made.attrs["by"]) if titled else "")
+    return tidy(frame(ax))
 
 
 def _grouped(made: xr.Dataset) -> bool:
@@ -94,6 +95,50 @@ def _series(made: xr.Dataset, x: str) -> dict[tuple[str, str], Rows]:
         text = ", ".join(f"{n} = {value:.3g}" for n, value in zip(others, values, strict=True))
         both = (str(group), text)
         found[both] = np.concatenate([found[both], rows]) if both in found else rows
+    return found
+
+
+def _entries(series: dict[tuple[str, str], Rows], looks: dict[str, style.Look]) -> dict[str, Any]:
+    """Give what a legend says of the curves.
+
+    Groups and values of the others one after the other, where every group has the same values and
+    that is shorter; else every curve.
+    """
+    texts = list(dict.fromkeys(text for _, text in series))
+    crossed = len(series) == len(looks) * len(texts) > len(looks) + len(texts)
+    found: dict[str, Any] = {}
+    if crossed:
+        found = {group: _line(look.color, look.marker) for group, look in looks.items()}
+        series = {("", text): rows for (_, text), rows in series.items()}
+    for group, text in series:
+        mine = [t for g, t in series if g == group]
+        words = ", ".join(filter(None, [group, text]))
+        if words and text in _picked(mine):
+            base = style.GREY if crossed else looks[group].color if looks else _NAME
+            color = style.shade(base, mine.index(text), len(mine))
+            found[words] = _line(color, "" if crossed else looks[group].marker if looks else "o")
+    return found
+
+
+def _line(color: str, marker: str) -> Line2D:
+    return Line2D([], [], color=color, marker=marker, ms=3.5)
+
+
+def _bands(ax: Axes, made: xr.Dataset, tested: xr.Dataset | None) -> dict[str, Any]:
+    """Give what a legend says of the bands and floors that were drawn."""
+    drawn = {str(one.get_label()): one for one in (*ax.get_lines(), *ax.collections)}
+    found: dict[str, Any] = {}
+    if "_band" in drawn:
+        color = _NAME if "_curve" in drawn else style.GREY
+        found[f"{captions.level(made)} band of the curve"] = Patch(color=color, alpha=0.2, lw=0)
+    if tested is not None and "_forecast" in drawn:
+        of = tested if "level" in tested.attrs else made
+        found[f"{captions.level(of)} back-tested band"] = (
+            drawn["_back-tested band"],
+            drawn["_forecast"],
+        )
+    if "_floor" in drawn:
+        found["floor"] = Line2D([], [], color=style.GREY, lw=0.8, ls=":")
     return found
 
 
@@ -164,7 +209,9 @@ def _beyond(made: xr.Dataset, ax: Axes, x: str, tested: xr.Dataset) -> None:
     ax.plot(there, middle, "--", marker="." if len(there) < _FEW else "", color=style.GREY, lw=1.0,
             label="_forecast")  # fmt: skip
     if len(there) < _FEW:
-        ax.vlines(there, band[:, 0], band[:, 1], color=style.GREY, lw=0.8)
+        ax.vlines(
+            there, band[:, 0], band[:, 1], color=style.GREY, lw=0.8, label="_ends of the band"
+        )
     ax.fill_between(there, band[:, 0], band[:, 1], color=style.GREY, alpha=0.15, lw=0,
                     label="_back-tested band")  # fmt: skip
 

@@ -1,6 +1,7 @@
 """Resampled estimates two by two: amplitude and exponent lie on a ridge."""
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from trm_lab.plots.fitted import amplitudes, free_parameters, tidy
 
 _COLOR = "#0072B2"
 _BINS = 24
+_SIDE = 1.35
 
 
 @style.styled
@@ -31,8 +33,8 @@ def draw(made: xr.Dataset, a: str, b: str, ax: Axes | None = None) -> Axes:
     ax.plot(draws[a], draws[b], ".", color=_COLOR, ms=2, alpha=0.4, label="_draws", rasterized=True)
     there = made["coefficients"].sel(param=[a, b]).values
     ax.plot(there[:1], there[1:], "+", color="black", ms=8, mew=1.4, label="_estimate")
-    ax.set(xlabel=a, ylabel=b)
-    return tidy(ax)
+    ax.set(xlabel=fill(a, style.WRAP), ylabel=fill(b, style.WRAP))
+    return tidy(ax, 3)
 
 
 @style.styled
@@ -54,18 +56,19 @@ def draw_one(made: xr.Dataset, name: str, ax: Axes | None = None) -> Axes:
     ax.axvline(float(one["coefficients"]), color="black", lw=1.0, label="_estimate")
     for end in one["ci"].values:
         ax.axvline(float(end), color=style.GREY, lw=0.8, ls=":", label="_interval")
-    ax.set(xlabel=name, yticks=[])
-    return tidy(ax)
+    ax.set(xlabel=fill(name, style.WRAP), yticks=[])
+    return tidy(ax, 3)
 
 
 @style.styled
 def panels(made: xr.Dataset, names: Sequence[str] | None = None) -> npt.NDArray[Any]:
     """Draw every pair below the diagonal and every histogram on it: axes [parameter, parameter].
 
-    Axes above the diagonal are not visible.  Without `names` all parameters that were estimated.
+    Axes above the diagonal are not visible.  Without `names` all parameters that were estimated;
+    a fit by groups has many, of which five fill the width of a page.
     """
     chosen = list(names) if names is not None else free_parameters(made)
-    size = max(style.NARROW, min(1.35 * len(chosen), 1.5 * style.WIDE))
+    size = max(style.NARROW, _SIDE * len(chosen))
     fig = style.figure(size, size)
     axes = fig.subplots(len(chosen), len(chosen), squeeze=False)
     for i, b in enumerate(chosen):
@@ -85,6 +88,7 @@ def panels(made: xr.Dataset, names: Sequence[str] | None = None) -> npt.NDArray[
             if 0 < j < i:
                 ax.set_ylabel("")
                 ax.tick_params(labelleft=False)
+    fig.align_labels()
     return np.asarray(axes)
 
 

@@ -1,5 +1,6 @@
 """Residuals against every column, and by group and cluster: a law that is wrong bends here."""
 
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,15 @@ from matplotlib.axes import Axes
 from trm_lab.errors import ConfigError
 from trm_lab.fit import law_of
 from trm_lab.plots import style
-from trm_lab.plots.fitted import IN_LOGS, label, log_x, tidy
+from trm_lab.plots.fitted import IN_LOGS, grid, label, log_x, tidy
 
 MOST_CLUSTERS = 24
 """More clusters than this are not drawn by name."""
+_WIDTH, _HEIGHT = 2.25, 2.4
+_LETTER = 0.06
+"""Width of a letter, in inches."""
+_LINES = 15
+"""Turned names of more lines do not stand side by side, and are not wrapped."""
 _COLOR = "#0072B2"
 
 
@@ -38,7 +44,10 @@ def draw(made: xr.Dataset, ax: Axes | None = None, *, along: str | None = None) 
         ax.plot(at, residual, "o", color=_COLOR, ms=3.5, label="_residuals")
         middle = [float(np.median(residual[at == i])) for i in range(len(names))]
         ax.plot(np.arange(len(names)), middle, "_", color="black", ms=12, mew=1.4, label="_median")
-        ax.set_xticks(np.arange(len(names)), names, rotation=90 if len(names) > 4 else 0)
+        texts = [fill(name, style.WRAP) for name in names]
+        if len(names) * (1 + max(text.count("\n") for text in texts)) > _LINES:
+            texts = list(names)
+        ax.set_xticks(np.arange(len(names)), texts, rotation=90 if _turned(names) else 0)
         ax.set_xlim(-0.5, len(names) - 0.5)
         ax.set_xlabel(str(made.attrs["by" if along == "group" else "cluster"]))
     else:
@@ -64,12 +73,22 @@ def places(made: xr.Dataset) -> list[str]:
 
 @style.styled
 def panels(made: xr.Dataset) -> npt.NDArray[Any]:
-    """Draw all of `places` side by side on one scale; the axes [panel] know their figure."""
-    names = places(made)
-    fig = style.figure(max(style.NARROW, min(2.2 * len(names), 1.5 * style.WIDE)), 2.4)
-    axes = fig.subplots(1, len(names), sharey=True, squeeze=False)[0]
-    for ax, name in zip(axes, names, strict=True):
+    """Draw all of `places` on one scale, three to a row; the axes [panel] know their figure."""
+    along = places(made)
+    axes = grid(len(along), _WIDTH, _HEIGHT)
+    fig, longest = axes[0].figure, 0
+    for ax, name in zip(axes, along, strict=True):
         draw(made, ax, along=name)
-        ax.label_outer(remove_inner_ticks=False)
-        ax.set_xlabel(ax.get_xlabel(), visible=True)
-    return np.asarray(axes)
+        if not ax.get_subplotspec().is_first_col():
+            ax.set_ylabel("")
+            ax.tick_params(labelleft=False)
+        turned = [one for one in ax.get_xticklabels() if one.get_rotation()]
+        lines = [line for one in turned for line in one.get_text().splitlines()]
+        longest = max([longest, *map(len, lines)])
+    fig.set_figheight(fig.get_figheight() + _LETTER * longest)
+    return axes
+
+
+def _turned(names: npt.NDArray[np.str_]) -> bool:
+    """Whether names are too long to stand side by side below axes."""
+    return sum(len(name) + 1 for name in names) > 24 or len(names) > 8

@@ -1,6 +1,7 @@
 """What a parameter would have been under other choices that a reader could have made."""
 
 from collections.abc import Sequence
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from matplotlib.axes import Axes
 
 from trm_lab.errors import ConfigError
 from trm_lab.plots import style
-from trm_lab.plots.fitted import amplitudes, free_parameters, tidy
+from trm_lab.plots.fitted import amplitudes, free_parameters, grid, tidy
 
 
 @style.styled
@@ -20,7 +21,7 @@ def draw(made: xr.Dataset, changed: xr.Dataset, parameter: str, ax: Axes | None 
     Raises:
         ConfigError: no such parameter.
     """
-    ax = style.axes(ax, height=0.9 + 0.18 * changed.sizes["case"])
+    ax = style.axes(ax, height=_height(changed))
     known = [str(name) for name in made["param"].values]
     if parameter not in known:
         raise ConfigError(f"sensitivity: no parameter {parameter!r}; there are {', '.join(known)}")
@@ -35,20 +36,25 @@ def draw(made: xr.Dataset, changed: xr.Dataset, parameter: str, ax: Axes | None 
     ax.plot(values, rows, "o", color="#0072B2", ms=4, label="_cases", zorder=3)
     ax.set_yticks(rows, [str(name) for name in changed["case"].values])
     ax.set_ylim(len(values) - 0.5, -0.5)
-    ax.set_xlabel(parameter)
+    ax.set_xlabel(fill(parameter, style.WRAP))
     ax.grid(visible=False)
-    return tidy(ax)
+    return tidy(ax, 3)
 
 
 @style.styled
 def panels(
     made: xr.Dataset, changed: xr.Dataset, names: Sequence[str] | None = None
 ) -> npt.NDArray[Any]:
-    """Draw the strips of several parameters side by side: axes [parameter]."""
+    """Draw the strips of several parameters, about four to a row: axes [parameter]."""
     chosen = list(names) if names is not None else free_parameters(made)
-    width = max(style.NARROW, min(1.2 + 1.4 * len(chosen), 1.5 * style.WIDE))
-    fig = style.figure(width, 0.9 + 0.18 * changed.sizes["case"])
-    axes = fig.subplots(1, len(chosen), sharey=True, squeeze=False)[0]
+    lines = max(fill(name, style.WRAP).count("\n") for name in chosen)
+    longest = max(len(str(name)) for name in changed["case"].values)
+    axes = grid(len(chosen), 1.35, _height(changed) + 0.14 * lines, left=0.055 * longest)
     for ax, name in zip(axes, chosen, strict=True):
         draw(made, changed, name, ax)
-    return np.asarray(axes)
+        ax.tick_params(labelleft=ax.get_subplotspec().is_first_col())
+    return axes
+
+
+def _height(changed: xr.Dataset) -> float:
+    return 0.9 + 0.18 * changed.sizes["case"]

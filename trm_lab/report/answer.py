@@ -8,7 +8,7 @@ import xarray as xr
 from trm_lab.plots import captions
 from trm_lab.plots.abscissa import Abscissa, abscissas, lines, values
 from trm_lab.plots.contrasts import compare, contrast_table
-from trm_lab.plots.tables import At, cell_table, changed, metric, run_table, scale, title
+from trm_lab.plots.tables import At, cell_table, changed, metric, planned, run_table, scale, title
 from trm_lab.results import not_in_sweep
 from trm_lab.stats import FEW_SEEDS
 
@@ -26,10 +26,11 @@ def answer(tree: xr.DataTree) -> list[str]:
     cells = cell_table(tree, runs)
     if not (cells["updates_n"] > 0).any():
         return ["No run has completed: there is no answer yet.", *_missing(tree, cells)]
+    unsolved = _unconverged(tree, cells)
     if not runs[["at_updates", "at_compute"]].fillna(0).to_numpy().any():
         name = title(metric(tree)).lower()
         nothing = f"every {name} is 0: nothing was learned yet, so nothing is compared."
-        return [f"{_opening(runs, 'updates')}, {nothing}", *_missing(tree, cells)]
+        return [f"{_opening(runs, 'updates')}, {nothing}", *unsolved, *_missing(tree, cells)]
     said = []
     for x in abscissas(tree):
         placed = cells.assign(x=values(tree, cells, x.name), line=lines(tree, cells, x.name))
@@ -38,7 +39,7 @@ def answer(tree: xr.DataTree) -> list[str]:
     contrasts = contrast_table(tree, runs)
     said += [_contrast(tree, runs, cells, row) for _, row in contrasts.iterrows()]
     said += _families(tree, runs, cells, contrasts)
-    return said + _missing(tree, cells) + _few(said)
+    return said + unsolved + _missing(tree, cells) + _few(said)
 
 
 def _trend(tree: xr.DataTree, runs: pd.DataFrame, cells: pd.DataFrame, x: Abscissa) -> list[str]:
@@ -136,7 +137,7 @@ def _families(
     pairs = (
         zip(contrasts["baseline_cell"], contrasts["cell"], strict=True) if len(contrasts) else []
     )
-    planned = {frozenset((family.get(a), family.get(b))) for a, b in pairs}
+    asked = {frozenset((family.get(a), family.get(b))) for a, b in pairs}
     done = cells[(cells["updates_n"] > 0) & ~cells.duplicated(["series", "effective_depth"], False)]
     names = list(dict.fromkeys(done["series"]))
     said = []
@@ -145,7 +146,7 @@ def _families(
             done[done["series"] == s].set_index("effective_depth") for s in (names[0], name)
         )
         shared = sorted(set(old.index) & set(new.index))
-        if not shared or frozenset((names[0], name)) in planned:
+        if not shared or frozenset((names[0], name)) in asked:
             continue
         a, b = old.loc[shared[-1]], new.loc[shared[-1]]
         row = compare(runs, a["cell"], b["cell"], "updates")
@@ -168,6 +169,26 @@ def _missing(tree: xr.DataTree, cells: pd.DataFrame) -> list[str]:
     if not lacking:
         return [f"All {int(cells['planned'].sum())} planned runs completed.", *elsewhere]
     return [f"Not every planned run is in these means: {'; '.join(lacking)}.", *elsewhere]
+
+
+def _unconverged(tree: xr.DataTree, cells: pd.DataFrame) -> list[str]:
+    """Name the cells whose test accuracies rest on solves that did not converge, and the worst."""
+    kept = planned(tree)
+    found = kept["eval"].to_dataset()
+    if "unconverged" not in found:
+        return []
+    missed = pd.DataFrame(found["unconverged"].sel(weights="last").transpose("run", "step").values)
+    worst = missed.groupby(kept["runs"].to_dataset()["cell"].values).mean().max(axis=1)
+    named = [
+        f"{row['label']} {100 * worst[row['cell']]:.3g} %"
+        for _, row in cells.iterrows() if worst.get(row["cell"], 0) > 0
+    ]  # fmt: skip
+    if not named:
+        return []
+    return [
+        "Implicit solves of the final test did not converge, and were used as they were; share of "
+        f"the puzzles at the worst step: {', '.join(named)}."
+    ]
 
 
 def _few(said: list[str]) -> list[str]:

@@ -131,6 +131,7 @@ def _rows(
         problems += _disagreements(row, cells.get(cell, {}))
         rows.append(row)
     problems += _mixed_data(rows)
+    problems += _mixed_code(rows)
     return rows
 
 
@@ -144,6 +145,22 @@ def _mixed_data(rows: Sequence[Row]) -> list[str]:
     return [
         f"{cell}: runs on different data: {', '.join(sorted(found))}"
         for cell, found in seen.items()
+        if len(found) > 1
+    ]
+
+
+def _mixed_code(rows: Sequence[Row]) -> list[str]:
+    """Name the classes of other packages that runs of this study were trained with two texts of."""
+    seen: dict[str, dict[str, set[str]]] = {}
+    for row in rows:
+        status = (row.folder.status if row.folder else None) or {}
+        for kind, told in part(part(status, "environment"), "own").items():
+            if isinstance(told, Mapping) and (source := told.get("source")):
+                seen.setdefault(str(kind), {}).setdefault(str(source), set()).add(row.name)
+    return [
+        f"{kind}: runs with different code: "
+        + ", ".join(f"{source} in {len(runs)} as {min(runs)}" for source, runs in found.items())
+        for kind, found in sorted(seen.items())
         if len(found) > 1
     ]
 

@@ -59,6 +59,9 @@ def grid_dataset(
         "solved": (EACH, trials.solved.astype(np.uint8), "Rollout right", "1"),
         "halt_logit": (EACH, trials.halt_logit, "Logit of halting", "1"),
         "residual": (EACH, trials.residual, "Relative change of y over the step", "1"),
+        "unconverged": (
+            EACH, trials.unconverged.astype(np.uint8), "Implicit solve above the tolerance", "1",
+        ),
         "same_answer": (EACH, trials.same, "Lowest rollout with the same answer", "1"),
     }  # fmt: skip
     if "solutions" in facts:
@@ -106,7 +109,10 @@ def set_measures(trials: Trials, counts: np.ndarray, K: int) -> dict[str, np.nda
 
 
 def rows(grid: xr.Dataset) -> list[dict[str, Any]]:
-    """Give the grid as one row per depth and breadth, selectors side by side."""
+    """Give the grid as one row per depth and breadth, selectors side by side.
+
+    `unconverged` is the share of the first K rollouts of all puzzles.
+    """
     return [
         {"steps": int(step), "rollouts": int(K)}
         | {"flops": float(grid["flops"].sel(rollouts=K, steps=step))}
@@ -115,6 +121,7 @@ def rows(grid: xr.Dataset) -> list[dict[str, Any]]:
             for s in grid["selector"].values
         }
         | {m: float(grid[m].sel(rollouts=K, steps=step)) for m in SETS if m in grid}
+        | {"unconverged": float(grid["unconverged"].sel(steps=step)[:, :K].mean())}
         for step in grid["steps"].values
         for K in grid["rollouts"].values
     ]

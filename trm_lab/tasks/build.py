@@ -70,6 +70,8 @@ def _own(task: OwnTask, cache: Path | None) -> Splits:
         if name not in splits or not len(splits[name]):
             raise ConfigError(f"task {task.kind}: load gives no {name} puzzles")
         puzzles = splits[name]
+        if not isinstance(puzzles, Puzzles):
+            raise ConfigError(f"task {task.kind}: {name} is {type(puzzles).__name__}, not Puzzles")
         if puzzles.inputs.shape[1] != task.cells:
             raise ConfigError(
                 f"task {task.kind}: {name} puzzles have {puzzles.inputs.shape[1]} cells, and the "

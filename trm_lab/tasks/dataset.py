@@ -12,6 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float32, Int, Int16, Shaped, UInt8, UInt64
 
+from trm_lab.config.contracts import TOKENS
+from trm_lab.errors import ConfigError
+
 Augment = Callable[
     [UInt8[np.ndarray, "B L"], UInt8[np.ndarray, "B L"], np.random.Generator],
     tuple[UInt8[np.ndarray, "B L"], UInt8[np.ndarray, "B L"]],
@@ -47,7 +50,18 @@ class Puzzles:
 
     @classmethod
     def of(cls, inputs: npt.NDArray[Any], labels: npt.NDArray[Any], source: str = "") -> "Puzzles":
-        """Make puzzles of which nothing is known but their tokens; token 1 is a blank."""
+        """Make puzzles of which nothing is known but their tokens; token 1 is a blank.
+
+        Raises:
+            ConfigError: the two differ in shape, or a token is no byte.
+        """
+        if inputs.ndim != 2 or inputs.shape != labels.shape:
+            shapes = f"inputs of shape {inputs.shape} and labels of {labels.shape}"
+            raise ConfigError(f"puzzles: {shapes}, not both puzzles x cells")
+        for tokens in (inputs, labels):
+            if tokens.size and (tokens.min() < 0 or tokens.max() >= TOKENS):
+                found = f"tokens from {tokens.min()} to {tokens.max()}"
+                raise ConfigError(f"puzzles: {found}, not all in 0..{TOKENS - 1}")
         unknown = np.full(len(inputs), np.nan, dtype=np.float32)
         rows = zip(inputs.astype(np.uint8), labels.astype(np.uint8), strict=True)
         signature = [sha256(a.tobytes() + b.tobytes()).digest()[:8] for a, b in rows]

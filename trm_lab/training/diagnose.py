@@ -1,5 +1,6 @@
 """Diagnoses a finished run: what its recursion does, as one labelled dataset in its folder."""
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,6 @@ import numpy as np
 import torch
 import xarray as xr
 
-import trm_lab
 from trm_lab.config.execution import Execution
 from trm_lab.config.test_time import Subject
 from trm_lab.core.core import Core
@@ -15,7 +15,6 @@ from trm_lab.core.diagnostics import Diagnostics, diagnose
 from trm_lab.core.reasoner import Reasoner
 from trm_lab.core.supervision import Batch
 from trm_lab.results.files import write_netcdf
-from trm_lab.runs import now
 from trm_lab.training.stored import stored_run
 
 DIMS = {
@@ -50,7 +49,8 @@ def diagnose_run(
     """Diagnose a run over supervision steps 1, 2, ..., `steps` (by default N_sup), and save it.
 
     Derivatives are computed in at least float32.  The file is
-    `evaluation/diagnostics-<split>-<weights>.nc` in the run folder; doing it again replaces it.
+    `evaluation/diagnostics-<split>-<weights>-<8 hex of limit, steps and iterations>.nc` in the run
+    folder; the same again replaces it.
 
     Raises:
         ConfigError: no run there, or no such weights.
@@ -72,23 +72,18 @@ def diagnose_run(
     found = diagnose(reasoner, batch, recipe.supervision, start, steps=steps, iterations=iterations)
     attrs: dict[str, Any] = {
         "title": "Diagnostics of the recursion",
-        "recipe_id": recipe.id,
-        "run_seed": recipe.seed,
-        "run": str(folder.path),
-        "weights": subject.weights,
-        "split": subject.split,
-        "data_fingerprint": stored.fingerprint,
+        **stored.provenance(subject),
         "n": recipe.model.n,
         "T": recipe.model.T,
         "gradient": recipe.model.gradient.model_dump_json(),
         "arnoldi_iterations": iterations,
         "dtype": str(wide).removeprefix("torch."),
-        "trm_lab_version": trm_lab.__version__,
-        "created_utc": now(),
     }
     data = dataset(found, recipe.model.layout.latents, attrs)
     data = data.assign_coords(signature=("puzzle", puzzles.signature))
-    path = folder.path / "evaluation" / f"diagnostics-{subject.split}-{subject.weights}.nc"
+    mark = sha256(f"{subject.limit} {steps} {iterations}".encode()).hexdigest()[:8]
+    name = f"diagnostics-{subject.split}-{subject.weights}-{mark}.nc"
+    path = folder.path / "evaluation" / name
     write_netcdf(data, path)
     return data, path
 

@@ -27,11 +27,11 @@ class _Leaving(Reasoner):
 
     check: Callable[[], None] = lambda: None
 
-    def solve(
+    def step(
         self, z: Latents, start: Latents, tokens: Int[Tensor, "B L"]
     ) -> tuple[Readout, Latents, Bool[Tensor, " B"]]:
         self.check()
-        return super().solve(z, start, tokens)
+        return super().step(z, start, tokens)
 
 
 def outcomes(

@@ -177,7 +177,7 @@ class _Run:
         data = group.each(lambda: build(self.recipe.task, cache))
         group.agree(
             recipe=self.recipe.id, seed=self.recipe.seed, data=data.fingerprint,
-            log_every=self.execution.log_every, torch=torch.__version__,
+            log_every=self.execution.log_every, torch=torch.__version__, own=more["own"],
         )  # fmt: skip
         self.fixed["data"] = {
             "fingerprint": data.fingerprint,

@@ -66,7 +66,7 @@ def resumed(fresh: Callable[[], Session], folder: RunFolder, fingerprint: str) -
     """Bring session and folder to the state of the newest whole checkpoint.
 
     Raises:
-        ConfigError: the checkpoint is of another recipe, seed or data set.
+        ConfigError: the checkpoint is not of this run; see `Session.restore`.
     """
     session, remarks = restored(fresh, folder, fingerprint)
     group, update = session.stream.group, session.counters.update
@@ -102,7 +102,7 @@ def restored(
     several processes the first one looks and removes.
 
     Raises:
-        ConfigError: the checkpoint is of another recipe, seed or data set.
+        ConfigError: the checkpoint is not of this run; see `Session.restore`.
     """
     session, remarks = fresh(), []
     ask = session.stream.group.leading

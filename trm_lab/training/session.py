@@ -14,6 +14,7 @@ from torch import Tensor
 
 from trm_lab.accounting import account, step_flops
 from trm_lab.atomic import write_bytes
+from trm_lab.config.extension import refuse_changed, sources
 from trm_lab.config.recipe import Recipe
 from trm_lab.core.core import Core, Weights
 from trm_lab.core.initial import initial_weights
@@ -192,6 +193,7 @@ class Session:
             "recipe_id": self.recipe.id,
             "seed": self.recipe.seed,
             "fingerprint": fingerprint,
+            "own": sources(self.recipe),
             **self.tensors(),
             "optimizer": self.optimizer.state_dict(),
             "carry": {
@@ -231,7 +233,8 @@ class Session:
         """Take over a checkpoint.
 
         Raises:
-            ConfigError: the checkpoint is of another recipe, seed or data set.
+            ConfigError: the checkpoint is of another recipe, seed or data set, or code of one's own
+                has changed since.
         """
         group, device = self.stream.group, self.core.device
         # The first process reads for all: a file system that they share may show them two versions.
@@ -247,6 +250,7 @@ class Session:
                     f"{path}: checkpoint has {name} {content[name]}, this run {ours}; the recipe "
                     "or its data changed since; give another folder"
                 )
+        refuse_changed(self.recipe, content.get("own", {}), str(path))
         with torch.no_grad():
             for name, p in self.weights.params.items():
                 p.copy_(content["params"][name])

@@ -1,7 +1,8 @@
 """A finished run, read back from its folder."""
 
+import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -9,17 +10,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+import trm_lab
 from trm_lab.config.execution import Execution
+from trm_lab.config.extension import refuse_changed, sources
 from trm_lab.config.recipe import Recipe
 from trm_lab.config.test_time import Subject
 from trm_lab.core.core import Core, Weights
 from trm_lab.errors import ConfigError
-from trm_lab.parameters import Geometry
+from trm_lab.parameters import Geometry, parameters, table_shape, untrained_latents
 from trm_lab.paths import RUN, expect, missing
-from trm_lab.runs import RunFolder
+from trm_lab.runs import RunFolder, now
 from trm_lab.tasks.build import build
 from trm_lab.tasks.dataset import Puzzles
 from trm_lab.training.environment import prepare
+from trm_lab.training.recovery import whole
 
 
 class Stored(NamedTuple):
@@ -32,6 +36,22 @@ class Stored(NamedTuple):
     puzzles: Puzzles
     fingerprint: str
     """Of the data set."""
+
+    def provenance(self, subject: Subject) -> dict[str, Any]:
+        """Give the attributes of a file that says something of the run: what of, and by what."""
+        return {
+            "recipe_id": self.recipe.id,
+            "run_seed": self.recipe.seed,
+            "run": str(self.folder.path),
+            "weights": subject.weights,
+            "split": subject.split,
+            "puzzles": len(self.puzzles),
+            "data_fingerprint": self.fingerprint,
+            "own": json.dumps(sources(self.recipe)),
+            "device": str(self.core.device),
+            "trm_lab_version": trm_lab.__version__,
+            "created_utc": now(),
+        }
 
 
 def stored_recipe(run_dir: Path | str) -> Recipe:
@@ -54,14 +74,16 @@ def stored_run(
     """Read the weights and build the puzzles that a subject names.
 
     Raises:
-        ConfigError: no run there, no such weights, or its data cannot be had again.
+        ConfigError: no run there, no such weights, its data cannot be had again, or code of one's
+            own has changed since.
     """
     recipe, folder = stored_recipe(run_dir), RunFolder(run_dir)
+    status = folder.status() or {}
+    refuse_changed(recipe, (status.get("environment") or {}).get("own") or {}, str(folder.path))
     device = prepare(execution)
     core = Core(recipe.model, Geometry.of(recipe.task), getattr(torch, recipe.train.dtype), device)
     found = stored_weights(folder, core, subject.weights)
     data = build(recipe.task, cache)
-    status = folder.status() or {}
     recorded = (status.get("data") or {}).get("fingerprint")
     if recorded not in (None, data.fingerprint):
         raise ConfigError(
@@ -96,12 +118,18 @@ def stored_weights(folder: RunFolder, core: Core, which: str) -> Weights:
     table = flat.get("table")
     if which == "last":
         table = flat.get("ema_table", table)
-    if which == "best":
-        if not folder.best.exists():
-            raise ConfigError(f"{folder.best}: no best weights; use last or raw")
-        content = torch.load(folder.best, map_location=core.device, weights_only=True)
-        params, table = content["params"], content.get("table", table)
     initial, others = part("initial"), part("others")
+    path = folder.weights
+    if which == "best":
+        path = folder.best
+        if not path.exists():
+            raise ConfigError(f"{path}: no best weights; use last or raw")
+        if not whole(path):
+            raise ConfigError(f"{path}: damaged; use last or raw")
+        content = torch.load(path, map_location=core.device, weights_only=True)
+        params, table = content["params"], content.get("table", table)
+    starts = {f"initial.{name}": vector for name, vector in initial.items()}
+    _refuse_other(path, core, params | starts | ({} if table is None else {"table": table}))
     latents = core.model.layout.latents
     return Weights(
         params,
@@ -109,3 +137,17 @@ def stored_weights(folder: RunFolder, core: Core, which: str) -> Weights:
         table,
         tuple(others[name] for name in latents if name in others),
     )
+
+
+def _refuse_other(path: Path, core: Core, found: dict[str, Tensor]) -> None:
+    """Refuse tensors that are not those of the model."""
+    model, geometry = core.model, core.geometry
+    wanted = {name: p.shape for name, p in parameters(model, geometry).items()}
+    wanted |= dict.fromkeys(untrained_latents(model), (model.width,))
+    if shape := table_shape(model, geometry):
+        wanted["table"] = shape
+    for name in sorted(wanted.keys() | found.keys()):
+        here = f"has shape {tuple(found[name].shape)}" if name in found else "is missing"
+        must = f"has shape {tuple(wanted[name])}" if name in wanted else "has none"
+        if here != must:
+            raise ConfigError(f"{path}: damaged: {name} {here}, and in the recipe {must}")

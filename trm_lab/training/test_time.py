@@ -9,7 +9,6 @@ from typing import Any
 
 import xarray as xr
 
-import trm_lab
 from trm_lab.accounting import flops
 from trm_lab.config.contracts import OwnLayout
 from trm_lab.config.execution import Execution
@@ -23,7 +22,6 @@ from trm_lab.errors import ConfigError
 from trm_lab.parameters import Geometry
 from trm_lab.results.files import write_netcdf
 from trm_lab.results.grid import grid_dataset
-from trm_lab.runs import now
 from trm_lab.training.stored import stored_recipe, stored_run
 
 
@@ -81,14 +79,8 @@ def evaluate_run(
         facts["solutions"] = puzzles.solution_counts
     attrs: dict[str, Any] = {
         "title": "Depth x breadth at test time",
-        "recipe_id": recipe.id,
-        "run_seed": recipe.seed,
-        "run": str(folder.path),
-        "weights": subject.weights,
-        "split": subject.split,
-        "puzzles": len(puzzles),
+        **stored.provenance(subject),
         "N_sup": recipe.supervision.N_sup,
-        "data_fingerprint": stored.fingerprint,
         "n": setting.n or recipe.model.n,
         "T": setting.T or recipe.model.T,
         "noise": setting.noise,
@@ -100,9 +92,6 @@ def evaluate_run(
         "step_flops": float(step),
         "total_flops": float(total),
         "seconds": seconds,
-        "device": str(core.device),
-        "trm_lab_version": trm_lab.__version__,
-        "created_utc": now(),
     }
     grid = grid_dataset(trials, selectors, setting.rollouts, step, facts, attrs)
     mark = sha256(f"{setting.model_dump_json()} {subject.limit}".encode()).hexdigest()[:8]
