@@ -12,7 +12,7 @@ import pytest
 
 import trm_lab
 from tests.cli.conftest import in_a_process
-from tests.study.tiny import HERE, local, write_files
+from tests.study.tiny import HERE, local, planned, write_files
 
 HEAVY = ("torch", "optuna", "xarray", "submitit", "matplotlib", "pandas", "scipy")
 VERBS = {
@@ -22,7 +22,7 @@ VERBS = {
 }  # fmt: skip
 
 
-def imported(*arguments: str) -> list[str]:
+def imported(*arguments: str, of: tuple[str, ...] = HEAVY) -> list[str]:
     """List the heavy packages that a command imports."""
     code = (
         "import sys\n"
@@ -30,10 +30,10 @@ def imported(*arguments: str) -> list[str]:
         f"sys.argv = ['trm-lab', *{list(arguments)!r}]\n"
         "try:\n    main()\n"
         "except SystemExit:\n    pass\n"
-        f"print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)\n"
+        f"print([m for m in {of!r} if m in sys.modules], file=sys.stderr)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return [part for part in HEAVY if f"'{part}'" in done.stderr.splitlines()[-1]]
+    return [part for part in of if f"'{part}'" in done.stderr.splitlines()[-1]]
 
 
 @pytest.mark.slow
@@ -49,6 +49,9 @@ def test_looking_at_studies_imports_nothing_heavy(tmp_path: Path):
     assert imported("validate", study, sweep) == []
     assert imported("presets") == []
     assert imported("explain", "hrm") == []
+    planned(tmp_path).write()
+    # Of a folder no plan is made, and no law is read.
+    assert imported("status", str(tmp_path / "tiny"), of=(*HEAVY, "numpy")) == []
 
 
 def test_help_takes_less_than_two_seconds():

@@ -543,8 +543,8 @@ def test_jobs_of_a_cell_that_the_study_has_lost_are_named_and_taken_out(site: Pa
     less = planned(tmp_path, *LESS, sweep=sweep)
     drive(less, say=told.append, once=True)
     assert told == [
-        f"{plan.root}: job 17_0 holds what is not in this plan ({ORDER[0]}, {ORDER[1]}); "
-        "`scancel 17_0` takes it out"
+        f"{plan.root}: in the queue, but not in this plan: {ORDER[0]} and 1 more; "
+        "`scancel 17_0` takes out what is not wanted"
     ]
     assert in_a_process("cancel", str(plan.root), "--only", "shallow").out.count("cancelled") == 1
     assert (site / "cancelled").read_text() == "--quiet 17_1\n"

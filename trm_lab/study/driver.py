@@ -118,7 +118,7 @@ def _quiet(_: object) -> None:
     return None
 
 
-@dataclass
+@dataclass(eq=False)
 class _Active:
     """A run that was sent."""
 
@@ -180,11 +180,12 @@ class _Driver:
                     run.folder.mark(State.WAITING, "")  # for whoever looks meanwhile
 
     def tell_of_strays(self) -> None:
-        """Name jobs in the queue that the plan knows nothing of: nobody waits for them."""
-        for job, keys in strays(self.plan.root, self.agenda.runs).items():
-            runs = ", ".join(keys)
-            self.say(f"{self.plan.root}: job {job} holds what is not in this plan ({runs}); "
-                     f"`scancel {job}` takes it out")  # fmt: skip
+        """Tell of jobs in the queue that the plan knows nothing of: nobody waits for them."""
+        if jobs := strays(self.plan.root, self.agenda.runs):
+            first, *more = sorted(key for keys in jobs.values() for key in keys)
+            told = first + f" and {len(more)} more" * bool(more)
+            self.say(f"{self.plan.root}: in the queue, but not in this plan: {told}; "
+                     f"`scancel {' '.join(jobs)}` takes out what is not wanted")  # fmt: skip
 
     def round(self) -> None:
         """Send what there is room for, and look at what was sent."""
@@ -229,9 +230,10 @@ class _Driver:
 
     def follow(self, sent: Mapping[str, Job]) -> None:
         """Take up runs that were sent."""
-        for run in [run for run in self.ready if run.key in sent]:
+        taken = [run for run in self.ready if run.key in sent]
+        self.ready = [run for run in self.ready if run.key not in sent]
+        for run in taken:
             job = sent[run.key]
-            self.ready.remove(run)
             attempted(run.folder, job.id, job.log, self.starts[run.key])
             self.active[run.key] = _Active(run, job)
             self.listen(Event(run, State.RUNNING))
@@ -325,8 +327,9 @@ class _Driver:
             time.sleep(0.1)
             ended = [active for active in ours if active.job.done()]
             ours = [active for active in ours if active not in ended]
-            for folder in (a.run.folder for a in ended if a.ends_as is None):
-                if folder.state() is State.CANCELLED is not state:
+            for folder in (active.run.folder for active in ended):
+                by_us = folder.state() is State.CANCELLED and not folder.asked_to_cancel()
+                if by_us and state is State.WAITING:
                     folder.mark(state, "its driver failed")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from trm_lab.atomic import write_text
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # who looks at a study reads these files, and needs no plan and no laws
     from trm_lab.config.search import Choice
     from trm_lab.study.plan import Run
 
