@@ -1,7 +1,11 @@
-"""What a search has yet to run, at most.  Torch-free and Optuna-free."""
+"""What is known of a search before it goes on: the most runs it has left, a pruner without effect.
+
+Torch-free and Optuna-free.
+"""
 
 from collections import Counter
 
+from trm_lab.config.execution import Sweep
 from trm_lab.config.search import Search
 from trm_lab.errors import ConfigError
 from trm_lab.runs import RunFolder
@@ -44,3 +48,11 @@ def runs_ahead(plan: Plan) -> dict[str, int]:
         folders = [RunFolder(cell / f"seed-{seed}") for cell in cells for seed in plan.seeds]
         found[arm.name] = runs[False] + sum(not folder.state().final for folder in folders)
     return found
+
+
+def unpruned(search: Search | None, sweep: Sweep) -> list[str]:
+    """Say of a pruner that it will not act: a run of this process is heard of when it is over."""
+    if search is None or search.pruner == "none" or sweep.executor.kind != "in_process":
+        return []
+    return [f"search.pruner {search.pruner}: prunes nothing where the sweep's executor is "
+            "in_process, as a run is heard of when it is over"]  # fmt: skip

@@ -9,7 +9,6 @@ from itertools import islice, product
 from typing import Any
 
 from trm_lab.config.changes import Change, nest, new_ancestors
-from trm_lab.config.execution import Sweep
 from trm_lab.config.search import Choice, Parameter, Search
 from trm_lab.config.source import Source, merge
 from trm_lab.config.study import Study
@@ -44,14 +43,6 @@ def settings(search: Search, suggested: Mapping[str, Choice]) -> dict[str, Any]:
         value = suggested[name]
         found[name] = parameter.named[value] if parameter.choices is not None else value
     return found
-
-
-def unpruned(search: Search | None, sweep: Sweep) -> list[str]:
-    """Say of a pruner that it will not act: a run of this process is heard of when it is over."""
-    if search is None or search.pruner == "none" or sweep.executor.kind != "in_process":
-        return []
-    return [f"search.pruner {search.pruner}: prunes nothing where the sweep's executor is "
-            "in_process, as a run is heard of when it is over"]  # fmt: skip
 
 
 def label(name: str, suggested: Mapping[str, Choice]) -> str:
