@@ -409,8 +409,7 @@ def test_names_that_do_not_hold_are_refused(replacement: tuple[str, str], text: 
         (("seeds: [0, 1]", "seeds: [-1]"), "tiny.yaml:20:9: seeds.0: input should be greater than "
          "or equal to 0, not -1"),
         (("hypothesis: It does.\n", ""), "tiny.yaml:1:1: hypothesis: is required"),
-        (("series: TRM}", "serie: TRM}"), "tiny.yaml:18:5: variants.0.series: is required\n"
-         "tiny.yaml:18:21: variants.0.serie: unknown setting; did you mean series?"),
+        (("series: TRM}", "serie: TRM}"), "tiny.yaml:18:21: variants.0.serie: unknown setting; did you mean series?"),
         (("metric: {name: puzzle_accuracy", "metric: {name: accuracy"), "tiny.yaml:21:10: "
          "metric.name: 'accuracy' is not one of puzzle_accuracy, cell_accuracy; did you mean "
          "cell_accuracy?"),
@@ -429,8 +428,8 @@ def test_a_metric_step_that_is_not_evaluated_is_refused():
     own = ("metric: {name: puzzle_accuracy, steps: 2}\n", "")
     assert len(matrix(own).cells) == 2
     assert refusal(own, variant("supervision.N_sup: 4")) == (
-        "tiny.yaml:16:20: eval.steps: the metric is read after 4 steps, which is not among [2]\n"
-        "tiny.yaml:16:32: eval.final_steps: the metric is read after 4 steps, which is not among "
+        "tiny.yaml:19:37: eval.steps: the metric is read after 4 steps, which is not among [2]\n"
+        "tiny.yaml:19:37: eval.final_steps: the metric is read after 4 steps, which is not among "
         "[1, 2]"
     )
     assert (
