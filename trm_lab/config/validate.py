@@ -60,6 +60,20 @@ def suggest(word: object, known: list[str]) -> str:
     return f"; known: {', '.join(known)}" if 0 < len(known) <= 20 else ""
 
 
+def unknown(kind: type[BaseModel], path: Path) -> str:
+    """Say which part of a name no setting of a kind has; empty if it may be one."""
+    models = [kind]
+    for end, part in enumerate(path, 1):
+        fields = [m.model_fields[str(part)] for m in models if str(part) in m.model_fields]
+        if not fields:
+            known = list(dict.fromkeys(name for m in models for name in m.model_fields))
+            return f"{'.'.join(map(str, path[:end]))}: unknown setting{suggest(part, known)}"
+        if any(extensible(field.metadata) for field in fields):
+            return ""  # another package's class may have any settings
+        models = [m for field in fields for m in _models(field.annotation)]
+    return ""
+
+
 def _explain(detail: ErrorDetails, kind: type[BaseModel], values: Any, source: Source) -> str:
     path, owner = _locate(detail["loc"], kind, values)
     context: dict[str, Any] = detail.get("ctx") or {}

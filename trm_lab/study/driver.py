@@ -25,6 +25,7 @@ from trm_lab.study.slurm import SilentError
 from trm_lab.study.storage import opened, study_name
 from trm_lab.study.values import evaluations
 from trm_lab.tasks.build import build
+from trm_lab.training.trackers import installed
 
 CANCEL_SECONDS = 10.0
 """Time that local workers get to write their checkpoints when the driver is interrupted."""
@@ -70,13 +71,11 @@ def drive(
             or the jobs are refused.
     """
     runs = select(plan, only)
+    refuse(plan, only)
     plan.root.mkdir(parents=True, exist_ok=True)
     with sole_driver(plan.root), agenda_of(plan, only, runs, say or _quiet) as agenda:
         if not plan.arms:  # a search writes its plan once it knows which winners it has
             plan.write()
-        recipes = [run.recipe for run in runs] + [arm.recipe for arm in plan.arms]
-        for task in dict.fromkeys(recipe.task for recipe in recipes):
-            build(task)  # once, before many workers would each do it
         driver = _Driver(plan, agenda, listen or _quiet, tick, say or _quiet)
         driver.begin(again)
         try:
@@ -109,6 +108,19 @@ def select(plan: Plan, only: str | None) -> list[Run]:
     if not chosen:
         raise no_cell("--only", only, plan.cells)
     return chosen
+
+
+def refuse(plan: Plan, only: str | None = None) -> None:
+    """Refuse a plan whose runs could not start, before anything is written for it.
+
+    Raises:
+        ConfigError: `only` names nothing, or data or a tracker's package cannot be had.
+    """
+    recipes = [run.recipe for run in select(plan, only)] + [arm.recipe for arm in plan.arms]
+    if plan.sweep.executor.kind != "slurm":  # nodes may have what this machine lacks
+        installed(plan.sweep.execution.trackers)
+    for task in dict.fromkeys(recipe.task for recipe in recipes):
+        build(task)  # once, before many workers would each do it
 
 
 def _quiet(_: object) -> None:

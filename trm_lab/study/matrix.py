@@ -35,7 +35,7 @@ from trm_lab.study.combinations import (
 )
 from trm_lab.study.names import apart, name_problems
 from trm_lab.study.overlaps import overlaps
-from trm_lab.study.space import held_problems, parameter_problems, policy, value_problems
+from trm_lab.study.space import held_problems, late, parameter_problems, policy, value_problems
 from trm_lab.study.unsound import noted, sound
 
 
@@ -87,7 +87,8 @@ class Matrix:
             for remark in remarks(cell.recipe):
                 found.setdefault(remark, []).append(cell.variant)
         lines = [f"{_listing(names)}: {remark}" for remark, names in found.items()]
-        return [*policy(self.study, varied(self.study)), *lines]
+        least = min(cell.recipe.train.updates for cell in self.cells)
+        return [*policy(self.study, varied(self.study)), *late(self.study, least), *lines]
 
 
 def expand_study(
@@ -293,7 +294,7 @@ def _metric_problem(study: Study, recipe: Recipe, placed: Source) -> list[str]:
 def slug(label: str, recipe: Recipe) -> str:
     """Name a cell's folder: readable, and 8 hex digits of the recipe's id."""
     words = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
-    return f"{words[:60].strip('-')}-{recipe.id[:8]}"
+    return f"{words[:60].strip('-') or 'cell'}-{recipe.id[:8]}"
 
 
 def _refuse_twins(

@@ -108,6 +108,14 @@ def policy(study: Study, varied: Sequence[str]) -> list[str]:
     return lines
 
 
+def late(study: Study, updates: int) -> list[str]:
+    """Say that nothing is pruned, or not in all arms, where the shortest run has so few updates."""
+    warmup = study.search.warmup if study.search else None
+    if warmup is None or warmup < updates:
+        return []
+    return [f"search.warmup: {warmup} updates leave nothing to prune of a run of {updates}"]
+
+
 def held_problems(study: Study, source: Source, varied: Collection[str], known: Any) -> list[str]:
     """Name the settings that are stated as held and do not exist, or vary."""
     problems = []
