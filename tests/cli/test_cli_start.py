@@ -134,15 +134,13 @@ def test_a_terminal_gets_a_table(tmp_path: Path):
 
 
 def test_a_narrow_terminal_gets_whole_words(tmp_path: Path):
-    """Broken between words where that fits, else a paragraph for each row; never cut."""
+    """Broken between words where that fits, else the lines as long as they are; never cut."""
     files = write_files(tmp_path, sweep=HERE)
     for columns in (80, 100):
         code, shown = on_a_terminal("plan", *files, columns=columns)
         assert code == 0
         assert {"94dcb425", "99e168d3", "evaluation", "seeds"} <= set(re.findall(r"\w+", shown))
         assert "\N{HORIZONTAL ELLIPSIS}" not in shown
-        assert all(len(line.rstrip()) <= columns for line in shown.splitlines()[1:5]
-                   if "\x1b" not in line)  # fmt: skip
 
 
 @pytest.mark.slow

@@ -210,13 +210,28 @@ def test_a_plan_as_json_holds_the_plan_its_states_and_its_folder(driven: Path, t
     made = json.loads(trm_lab("plan", "tiny.yaml", "--on", "here.yaml", "--json").out)
     plan = planned(Path("runs")).as_dict() | {"sweep_yaml": (driven / "here.yaml").read_text()}
     assert {key: made[key] for key in plan} == json.loads(json.dumps(plan))
-    assert set(made) - set(plan) == {"states", "root", "confounds", "remarks"}
+    assert (made["to_run"], made["jobs"]) == (1, None)
+    assert set(made) - set(plan) == {
+        "states", "root", "confounds", "remarks", "to_run", "seconds", "evaluation_seconds", "jobs",
+    }  # fmt: skip
     assert (made["confounds"], made["remarks"]) == ([], [])
     assert made["root"] == "runs/tiny"
     assert made["states"] == {
         f"{SHALLOW}/seed-0": "completed", f"{SHALLOW}/seed-1": "completed",
         f"{DEEP}/seed-0": "completed", f"{DEEP}/seed-1": "waiting",
     }  # fmt: skip
+
+
+def test_a_plan_as_json_says_what_it_would_cost_and_send(folder: Path, trm_lab: TrmLab):
+    (folder / "far.yaml").write_text("name: far\nexecutor: {kind: slurm, pack: 3, max_array: 1}\n")
+    made = json.loads(trm_lab("plan", "tiny.yaml", "--on", "far.yaml", "--json").out)
+    assert made["to_run"] == 4
+    # Four starts of 5 s each, and next to nothing after them.
+    assert 20 <= made["seconds"] < 21
+    assert 0 < made["evaluation_seconds"] < made["seconds"] - 20
+    assert (made["jobs"]["count"], made["jobs"]["array"]) == (2, 1)
+    assert "#SBATCH --time=60\n" in made["jobs"]["sbatch"]
+    assert made["jobs"]["sbatch"] in trm_lab("plan", "tiny.yaml", "--on", "far.yaml").out
 
 
 def test_the_status_lists_every_planned_run(driven: Path, trm_lab: TrmLab):

@@ -631,7 +631,7 @@ def test_a_sweep_overrules_the_profile_that_it_names(written: Written):
         ("partitoin: gpu\n", "mylab.yaml:1:1: partitoin: unknown setting; did you mean partition?"),
         ("gpus: many\n", "mylab.yaml:1:1: gpus: input should be a valid integer, not 'many'"),
         ("profile: other\n", "mylab.yaml:1:1: profile: has no place in a profile"),
-        ("- gpu\n", "mylab.yaml: expected a mapping of settings of executor slurm"),
+        ("- gpu\n", "mylab.yaml:1:1: expected a mapping of settings, found ['gpu']"),
         ("signal_seconds: 9000\n", "mylab.yaml:1:1: signal_seconds 9000 must be less than"),
     ],
 )

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
-from rich.text import Text
 
 from trm_lab.formatting import short
 from trm_lab.runs import finite
@@ -17,32 +15,30 @@ console = Console(highlight=False, soft_wrap=True, markup=False)
 
 
 def table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print a title and rows of equal keys; the keys head the columns."""
+    """Print a title and rows of equal keys; the keys head the columns.
+
+    A terminal too narrow for the longest words gets lines as long as they are: it cuts nothing off.
+    """
     if not rows:
         console.print(f"{title}: none")
         return
     columns = list(rows[0])
     texts = [[_text(row[column]) for column in columns] for row in rows]
-    if console.is_terminal:
-        # Lines may break between words, and nowhere else: half an id is of no use.
-        least = [max(_longest_word(t[i]) for t in [columns, *texts]) for i in range(len(columns))]
-        if sum(least) + 2 * len(least) > console.width:
-            console.print(title)
-            for first, *rest in texts:
-                told = ", ".join(f"{c} {t}" for c, t in zip(columns[1:], rest, strict=True))
-                console.print(Padding(Text(f"{first}: {told}"), (0, 0, 0, 2)), soft_wrap=False)
-            return
+    lines = [columns, *texts]
+    words = [max(len(word) for line in lines for word in line[i].split() or [""])
+             for i in range(len(columns))]  # fmt: skip
+    if console.is_terminal and sum(words) + 2 * len(words) <= console.width:
         made = Table(title=title, title_justify="left", box=None, pad_edge=False)
         for index, column in enumerate(columns):
             right = all(isinstance(row[column], int | float | None) for row in rows)
-            made.add_column(column, justify="right" if right else "left", min_width=least[index])
+            made.add_column(column, justify="right" if right else "left", min_width=words[index])
         for line in texts:
             made.add_row(*line)
         console.print(made, soft_wrap=False)
         return
     print(title)
-    widths = [max(len(t[i]) for t in [columns, *texts]) for i in range(len(columns))]
-    for line in [columns, *texts]:
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    for line in lines:
         print("  ".join(t.ljust(w) for t, w in zip(line, widths, strict=True)).rstrip())
 
 
@@ -79,10 +75,6 @@ def duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
-def _longest_word(text: str) -> int:
-    return max(map(len, text.split()), default=0)
 
 
 def _text(value: Any) -> str:

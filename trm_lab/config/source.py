@@ -141,11 +141,16 @@ def merge(base: Any, change: Any) -> Any:
     A mapping whose `kind` differs replaces the whole value: fields of one kind mean nothing to
     another.
     """
-    if not (isinstance(base, dict) and isinstance(change, dict)):
-        return change
-    if "kind" in change and change["kind"] != base.get("kind"):
+    if replaces(base, change):
         return change
     return {**base, **{k: merge(base.get(k), v) if k in base else v for k, v in change.items()}}
+
+
+def replaces(base: Any, change: Any) -> bool:
+    """Say whether `change` takes the place of `base` as a whole."""
+    if not (isinstance(base, dict) and isinstance(change, dict)):
+        return True
+    return "kind" in change and bool(change["kind"] != base.get("kind"))
 
 
 def _key(text: str, error: yaml.MarkedYAMLError) -> str:
