@@ -164,6 +164,8 @@ def detach(
     command += ["--yes-really"] if yes_really else []
     command += [word for setting in settings for word in ("--set", setting)]
     made.root.mkdir(parents=True, exist_ok=True)
+    if not (made.root / "plan.json").exists():
+        made.write()  # whoever looks before the driver has begun, or why it did not, finds a study
     if as_job and isinstance(made.sweep.executor, Slurm):
         from trm_lab.study.jobs import send_driver
 
