@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import resource
 import subprocess
 import sys
@@ -85,7 +86,22 @@ def test_there_is_a_script_and_a_module():
     assert in_a_process("--version").out == wanted
 
 
-def on_a_terminal(*arguments: str) -> tuple[int, str]:
+def test_an_interrupt_while_importing_ends_without_a_word():
+    code = """
+import os, signal, sys
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "trm_lab.cli.app":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+from trm_lab.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def on_a_terminal(*arguments: str, columns: int = 120) -> tuple[int, str]:
     """Call the command on a terminal; give exit code and everything that it shows."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
@@ -93,7 +109,7 @@ def on_a_terminal(*arguments: str) -> tuple[int, str]:
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"},
+        env=os.environ | {"TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": "40"},
     )
     os.close(theirs)
     shown = b""
@@ -115,6 +131,16 @@ def test_a_terminal_gets_a_table(tmp_path: Path):
     assert "\x1b[" in shown
     assert "tiny on here" in shown
     assert "2 cells x 2 seeds in runs/tiny" in shown
+
+
+def test_a_narrow_terminal_gets_whole_words(tmp_path: Path):
+    """Broken between words where that fits, else the lines as long as they are; never cut."""
+    files = write_files(tmp_path, sweep=HERE)
+    for columns in (80, 100):
+        code, shown = on_a_terminal("plan", *files, columns=columns)
+        assert code == 0
+        assert {"94dcb425", "99e168d3", "evaluation", "seeds"} <= set(re.findall(r"\w+", shown))
+        assert "\N{HORIZONTAL ELLIPSIS}" not in shown
 
 
 @pytest.mark.slow

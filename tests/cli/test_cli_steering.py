@@ -4,6 +4,9 @@ import errno
 import fcntl
 import json
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,15 +14,16 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from tests.cli.conftest import TrmLab
+from tests.cli.conftest import TrmLab, in_a_process
 from tests.study.tiny import DEEP, HERE, SHALLOW, written
 from trm_lab.cli import steering
+from trm_lab.errors import ConfigError
 from trm_lab.runs import RunFolder, State
 from trm_lab.study import checkup, slurm
 from trm_lab.study import steering as study_steering
 from trm_lab.study.attempts import attempted, in_vain
 from trm_lab.study.driver_lock import driven as is_driven
-from trm_lab.study.driver_lock import sole_driver
+from trm_lab.study.driver_lock import failure, holder, name_driver, sole_driver
 
 
 @pytest.fixture
@@ -248,3 +252,86 @@ def test_a_dashboard_needs_its_package(driven: Path, root: Path, trm_lab: TrmLab
     done = trm_lab("dashboard", str(root))
     assert done.code == 2
     assert "pip install 'trm-lab[dashboard]'" in done.err
+
+
+def test_a_driver_that_died_is_told_where_something_is_left(
+    driven: Path, root: Path, trm_lab: TrmLab, monkeypatch: pytest.MonkeyPatch
+):
+    assert failure(root) == ""
+    with pytest.raises(ConfigError), sole_driver(root):
+        raise ConfigError("tiny.yaml:4:9: no such data\nand more")
+    who = holder(root)
+    assert failure(root) == f"{who}: tiny.yaml:4:9: no such data\nand more"
+    words = f"the last driver ended badly: {who}: tiny.yaml:4:9: no such data"
+    assert "driver ended" not in trm_lab("status", root).out  # nothing is left
+    RunFolder(root / DEEP / "seed-1").mark(State.WAITING, "")
+    assert trm_lab("status", root).out.splitlines()[-1] == words
+    assert trm_lab("watch", root, "--every", "0.1").out.splitlines()[-1] == words
+    (root / "driver.log").write_text("a\nb\nerror: tiny.yaml:4:9: no such data\n")
+    assert trm_lab("status", root).out.endswith(f"{words}; `trm-lab logs` shows its words\n")
+    assert trm_lab("logs", root, "-n", "2").out.splitlines() == [
+        f"==> driver: {who}: tiny.yaml:4:9: no such data <==",
+        f"{root / 'driver.log'}:",
+        "b",
+        "error: tiny.yaml:4:9: no such data",
+    ]
+    told = trm_lab("doctor", root, "--json")
+    assert told.code == 1
+    assert findings(told.out)["driver"] == (
+        "bad", f"the last one ended badly: {failure(root)}; `trm-lab run` goes on"
+    )  # fmt: skip
+    with sole_driver(root):
+        assert failure(root) == ""  # one is at work
+    assert failure(root) == ""
+
+
+def test_a_driver_that_was_killed_is_told_and_one_that_was_interrupted_is_not(tmp_path: Path):
+    with pytest.raises(KeyboardInterrupt), sole_driver(tmp_path):
+        raise KeyboardInterrupt
+    assert failure(tmp_path) == ""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    name_driver(tmp_path, gone.pid)
+    assert failure(tmp_path) == ""  # it may only begin
+    gone.wait()
+    assert failure(tmp_path) == f"{holder(tmp_path)}: was killed, or could not begin"
+    (tmp_path / ".driver.json").write_text(json.dumps({"pid": gone.pid, "host": "elsewhere"}))
+    assert failure(tmp_path) == ""  # nobody here can know
+
+
+def test_a_driver_in_the_background_that_cannot_go_on_is_told(driven: Path):
+    study, runs = driven / "tiny.yaml", driven / "away"
+    (runs / "tiny" / "optuna.journal").mkdir(parents=True)
+    arguments = (study, "--runs", runs)
+    assert in_a_process("run", *arguments, "--detach").code == 0
+    deadline = time.monotonic() + 60
+    while not failure(runs / "tiny") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    done = in_a_process("logs", *arguments)
+    assert done.out.startswith("==> driver: process ")
+    assert "\nerror: " in done.out
+
+
+def test_logs_of_a_run_that_printed_nothing_say_so_also_as_json(
+    driven: Path, root: Path, trm_lab: TrmLab
+):
+    run = RunFolder(root / DEEP / "seed-1")
+    run.log.write_text("")
+    asked = ("logs", root, "--only", "deep", "--seed", "1")
+    assert trm_lab(*asked).out.splitlines() == [
+        "==> deep, seed 1: completed <==", f"{run.log}: nothing was printed"
+    ]  # fmt: skip
+    run.log.write_text("1\n2\n3\n")
+    assert json.loads(trm_lab(*asked, "-n", "2", "--json").out) == [
+        {"cell": "deep", "seed": 1, "state": "completed", "error": "", "log": str(run.log),
+         "lines": ["2", "3"]}
+    ]  # fmt: skip
+    assert json.loads(trm_lab("logs", root, "--json").out) == []
+
+
+def test_a_run_that_is_over_cannot_be_cancelled(driven: Path, root: Path, trm_lab: TrmLab):
+    done = trm_lab("cancel", root, "--only", "deep", "--seed", "1")
+    assert (done.code, done.err) == (
+        2, f"error: {root / DEEP / 'seed-1'}: is completed; nothing to cancel\n"
+    )  # fmt: skip
+    assert not RunFolder(root / DEEP / "seed-1").asked_to_cancel()
+    assert trm_lab("cancel", root).code == 0

@@ -15,7 +15,7 @@ import pytest
 
 from tests.cli.conftest import in_a_process
 from tests.study.tiny import EXECUTION, LESS, ORDER, planned, runs_by_key
-from trm_lab.config.execution import Execution, Slurm, Sweep
+from trm_lab.config.execution import Execution, InProcess, Slurm, Sweep
 from trm_lab.errors import ConfigError
 from trm_lab.runs import State
 from trm_lab.study import attempts, slurm
@@ -169,6 +169,18 @@ def test_a_driver_s_job_hands_no_limit_of_threads_on_to_its_runs(site: Path, tmp
     assert not [line for line in lines if "NUM_THREADS" in line]
 
 
+def test_a_refused_driver_s_job_is_told_once_with_a_hint(
+    site: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    (site / "refusal").write_text("sbatch: error: invalid partition specified: gpuu\n")
+    with pytest.raises(ConfigError) as caught:
+        send_driver(Slurm(partition="gpuu"), tmp_path, "tiny", ("run", "tiny.yaml"))
+    assert str(caught.value) == (
+        "sbatch: error: invalid partition specified: gpuu; `sinfo -s` lists the partitions"
+    )
+    assert capfd.readouterr() == ("", "")
+
+
 def test_several_runs_share_a_job(site: Path, plan: Plan):
     sent = cluster(plan, pack=3).submit(list(plan.runs()))
     assert [job.id for job in sent.values()] == ["17_0", "17_0", "17_0", "17_1"]
@@ -193,7 +205,7 @@ def test_a_refusal_is_told_in_sbatchs_words_with_a_hint_and_leaves_nothing(site:
     with pytest.raises(ConfigError) as caught:
         cluster(plan, partition="gpuu").submit(list(plan.runs()))
     assert str(caught.value) == (
-        "sbatch: error: invalid partition specified: gpuu error: Batch job submission failed: x; "
+        "sbatch: error: invalid partition specified: gpuu; error: Batch job submission failed: x; "
         "`sinfo -s` lists the partitions"
     )
     assert list((plan.root / "jobs").iterdir()) == []
@@ -619,7 +631,7 @@ def test_a_sweep_overrules_the_profile_that_it_names(written: Written):
         ("partitoin: gpu\n", "mylab.yaml:1:1: partitoin: unknown setting; did you mean partition?"),
         ("gpus: many\n", "mylab.yaml:1:1: gpus: input should be a valid integer, not 'many'"),
         ("profile: other\n", "mylab.yaml:1:1: profile: has no place in a profile"),
-        ("- gpu\n", "mylab.yaml: expected a mapping of settings of executor slurm"),
+        ("- gpu\n", "mylab.yaml:1:1: expected a mapping of settings, found ['gpu']"),
         ("signal_seconds: 9000\n", "mylab.yaml:1:1: signal_seconds 9000 must be less than"),
     ],
 )
@@ -679,6 +691,23 @@ def test_status_takes_the_queues_word_for_a_run_whose_lock_is_not_seen(site: Pat
     assert sum(f.what == "run" for f in study_findings(plan.root)) == 3  # one says lost itself
     show(site, *queue, name=arrays)
     assert sum(f.what == "run" for f in study_findings(plan.root)) == 1
+
+
+def test_a_silent_queue_is_bad_for_a_study_that_is_sent_there_alone(site: Path, tmp_path: Path):
+    here, there = (
+        planned(tmp_path / name, sweep=Sweep(name=name, executor=executor, execution=EXECUTION))
+        for name, executor in (("here", InProcess()), ("there", Slurm()))
+    )
+    (site / "queue").unlink()
+    for plan, said in ((here, []), (there, ["the study runs on SLURM, which is silent: "])):
+        plan.root.mkdir(parents=True)
+        plan.write()
+        found = [f for f in study_findings(plan.root) if f.what == "queue"]
+        assert [f.verdict for f in found] == ["bad"] * len(said)
+        assert all(f.detail.startswith(text) for f, text in zip(found, said, strict=True))
+    run = next(there.runs()).folder
+    run.mark(State.RUNNING, "")  # whether its job lives is not known
+    assert not [f for f in study_findings(there.root) if f.what == "run"]
 
 
 def test_status_leaves_runs_as_they_are_recorded_while_the_queue_is_silent(site: Path, plan: Plan):

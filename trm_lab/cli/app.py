@@ -7,6 +7,7 @@ import typer
 
 import trm_lab
 from trm_lab.cli import (
+    checking,
     data,
     diagnose,
     evaluate,
@@ -19,6 +20,7 @@ from trm_lab.cli import (
     steering,
     studies,
 )
+from trm_lab.cli.once import Once
 
 app = typer.Typer(
     name="trm-lab",
@@ -71,11 +73,12 @@ def demo(
 
 @app.command()
 def validate(
-    files: Annotated[list[Path], typer.Argument(help="Study, sweep or recipe files.")],
+    files: Annotated[list[Path], typer.Argument(help="Study, sweep, recipe or profile files.")],
     yes_really: Really = False,
+    json: Json = False,
 ) -> None:
     """Check files and print every error with its line and column, and warnings."""
-    raise typer.Exit(studies.validate(files, yes_really))
+    raise typer.Exit(checking.validate(files, yes_really, json))
 
 
 @app.command()
@@ -332,4 +335,6 @@ for verb in (
     steering.dashboard, searching.importance,
 ):  # fmt: skip
     app.command()(verb)
+for made in (*app.registered_commands, *data.app.registered_commands):
+    made.cls = Once
 app.add_typer(data.app, name="data", help="Build and look at data sets.")

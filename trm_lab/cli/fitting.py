@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from trm_lab.cli import output
 from trm_lab.cli.planning import root_of
-from trm_lab.config.source import near_path
-from trm_lab.errors import ConfigError
+from trm_lab.errors import ConfigError, near_path
 from trm_lab.formatting import between
 
 if TYPE_CHECKING:

@@ -3,15 +3,15 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from trm_lab.cli import output
-from trm_lab.cli.outcomes import BAD, summary
+from trm_lab.cli.outcomes import BAD, DRIVER_LOG, driver_failure, summary
 from trm_lab.cli.planning import root_of
 from trm_lab.errors import ConfigError
-from trm_lab.runs import State
+from trm_lab.runs import NOT_IN_SWEEP, State
 
 if TYPE_CHECKING:
     from trm_lab.study.overview import Row
@@ -24,6 +24,7 @@ Only = Annotated[
     str | None, typer.Option("--only", help="One cell, by its variant or folder name.")
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="One seed.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RUNS = Path("runs")
 
 OPEN = (State.WAITING, State.RUNNING, State.LOST)
@@ -66,6 +67,8 @@ def watch(
         output.say(f"{root}: {said}")
     if going:
         output.say("no driver is at work and nothing is in the queue; `trm-lab run` goes on")
+        for line in driver_failure(root, going):
+            output.say(line)
     raise typer.Exit(int(any(row.state in BAD for row in rows if row.in_sweep)))
 
 
@@ -77,20 +80,35 @@ def logs(
     set_: Set = None,
     runs: Runs = RUNS,
     lines: Annotated[int, typer.Option("-n", "--lines", min=1, help="Last lines of each.")] = TAIL,
+    json: Json = False,
 ) -> None:
     """Print the end of the logs: of the runs asked for, else of all that ended badly."""
+    from trm_lab.study.driver_lock import failure
+
     root = root_of(study, on, set_ or [], runs)
     rows = _rows(root, only, seed)
+    told: list[dict[str, Any]] = []
     if only is None and seed is None:
         rows = [row for row in rows if row.state in BAD and row.state is not State.WAITING]
-        if not rows:
-            output.say(f"{root}: no run ended badly; --only CELL prints the log of any")
+        if why := failure(root):
+            log = root / DRIVER_LOG
+            told.append({"cell": None, "seed": None, "state": "", "error": why, "log": str(log),
+                         "lines": _tail(log, lines)})  # fmt: skip
     for row in rows:
-        why = f": {row.error.splitlines()[0]}" if row.error else ""
-        output.say(f"==> {row.variant}, seed {row.seed}: {row.state.value}{why} <==")
-        for path in _logs(row):
-            text = path.read_text(encoding="utf-8", errors="replace").rstrip()
-            output.say(f"{path}:\n" + "\n".join(text.splitlines()[-lines:]))
+        log = _log(row)
+        told.append({"cell": row.variant, "seed": row.seed, "state": row.state.value,
+                     "error": row.error, "log": str(log), "lines": _tail(log, lines)})  # fmt: skip
+    if json:
+        output.as_json(told)
+        return
+    if not told:
+        output.say(f"{root}: no run ended badly; --only CELL prints the log of any")
+    for one in told:
+        who = "driver" if one["cell"] is None else f"{one['cell']}, seed {one['seed']}"
+        why = ": ".join([one["state"], *one["error"].splitlines()[:1]]).removeprefix(": ")
+        output.say(f"==> {who}: {why} <==")
+        said = "\n".join(one["lines"])
+        output.say(f"{one['log']}:\n{said}" if said else f"{one['log']}: nothing was printed")
 
 
 def cancel(
@@ -111,6 +129,8 @@ def cancel(
     root = root_of(study, on, set_ or [], runs)
     every = overview(root)
     rows = [r for r in chosen(every, only, seed) if r.state in OPEN and r.in_sweep]
+    if only is not None and seed is not None and not rows:
+        raise ConfigError(f"{_at(every, only, seed)}; nothing to cancel")
     others = {r.key for r in every if r.state in OPEN} - {r.key for r in rows}
     at_work = driven(root)
     cancel_rows(root, rows, driven=at_work, others=others)
@@ -138,7 +158,7 @@ def retry(
     rows = _rows(root, only, seed)
     again = [row for row in rows if row.state in (State.FAILED, State.CANCELLED, State.LOST)]
     if only is not None and seed is not None and not again:
-        raise ConfigError(f"{rows[0].folder.path}: is {rows[0].state.value}; nothing to retry")
+        raise ConfigError(f"{_at(rows, only, seed)}; nothing to retry")
     retry_rows(again)
     # A driver of other cells (--only) does not.
     next_ = "the driver sends its own, " * driven(root) + "`trm-lab run` or `sync` sends them"
@@ -158,7 +178,7 @@ def doctor(
             "--repair", help="Take what is damaged out of the journal; the file as it was is kept."
         ),
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Look for what may stand in the way: machine, queue, disk, journal, left-over locks."""
     from dataclasses import asdict
@@ -220,6 +240,14 @@ def _rows(root: Path, only: str | None, seed: int | None) -> "list[Row]":
     return chosen(overview(root), only, seed)
 
 
+def _at(rows: "list[Row]", only: str, seed: int) -> str:
+    """Say how one run stands."""
+    from trm_lab.study.overview import chosen
+
+    row = chosen(rows, only, seed)[0]
+    return f"{row.folder.path}: is {row.state.value if row.in_sweep else NOT_IN_SWEEP}"
+
+
 def _abandoned(root: Path, going: "list[Row]") -> bool:
     """Say whether nobody works on the runs that are left, nor will."""
     from trm_lab.study.driver_lock import driven
@@ -241,12 +269,16 @@ def _lines(rows: "list[Row]") -> Iterator[str]:
         yield f"... {len(rows)} in all"
 
 
-def _logs(row: "Row") -> Iterator[Path]:
-    """Give the run's own log, or else its jobs' output."""
+def _log(row: "Row") -> Path:
+    """Give the run's own log, or its last job's output where only that has words."""
     from trm_lab.study.attempts import attempts
 
     told = [Path(str(line.get("log", ""))) for line in attempts(row.folder)]
-    for path in (row.folder.log, *told[-1:]):
-        if path.is_file() and path.stat().st_size:
-            yield path
-            return
+    return next((path for path in (row.folder.log, *told[-1:]) if _tail(path, 1)), row.folder.log)
+
+
+def _tail(path: Path, lines: int) -> list[str]:
+    """Give the last lines of a log; none where there is no such file."""
+    if not path.is_file():
+        return []
+    return path.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()[-lines:]

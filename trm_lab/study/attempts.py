@@ -19,6 +19,7 @@ from trm_lab.study.slurm import Queued
 
 FOLDER = "jobs"
 """Folder of the batches below the study's."""
+TAIL_LINES = 20
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,14 @@ def attempts(folder: RunFolder) -> list[dict[str, Any]]:
 def progress(folder: RunFolder) -> int:
     """Give the update of the newest checkpoint."""
     return int((folder.status() or {}).get("checkpointed") or 0)
+
+
+def tail(folder: RunFolder, job_log: str) -> str:
+    """Give the last lines of the run's log, or else of its job's."""
+    for path in (folder.log, Path(job_log)):
+        if path.is_file() and (text := path.read_text(encoding="utf-8", errors="replace").strip()):
+            return "\n".join(text.splitlines()[-TAIL_LINES:])
+    return ""
 
 
 def _append(folder: RunFolder, line: dict[str, Any]) -> None:

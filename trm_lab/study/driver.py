@@ -10,11 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from trm_lab.runs import State
 from trm_lab.study.agenda import BADLY, Agenda, MatrixAgenda
-from trm_lab.study.attempts import attempted, forgive, in_vain, progress
+from trm_lab.study.attempts import attempted, forgive, in_vain, progress, tail
 from trm_lab.study.driver_lock import sole_driver
 from trm_lab.study.executors import Executor, Job, Orphan, build_executor, is_busy
 from trm_lab.study.journal import Journal
@@ -26,10 +25,10 @@ from trm_lab.study.steering import strays
 from trm_lab.study.storage import opened, study_name
 from trm_lab.study.values import evaluations
 from trm_lab.tasks.build import build
+from trm_lab.training.trackers import installed
 
 CANCEL_SECONDS = 10.0
 """Time that local workers get to write their checkpoints when the driver is interrupted."""
-TAIL_LINES = 20
 SETTLE_LOOKS = 5
 """Looks of a single round; a job is gone after some of them without it."""
 
@@ -71,13 +70,11 @@ def drive(
             or the jobs are refused.
     """
     runs = select(plan, only)
+    refuse(plan, only)
     plan.root.mkdir(parents=True, exist_ok=True)
     with sole_driver(plan.root), agenda_of(plan, only, runs, say or _quiet) as agenda:
         if not plan.arms:  # a search writes its plan once it knows which winners it has
             plan.write()
-        recipes = [run.recipe for run in runs] + [arm.recipe for arm in plan.arms]
-        for task in dict.fromkeys(recipe.task for recipe in recipes):
-            build(task)  # once, before many workers would each do it
         driver = _Driver(plan, agenda, listen or _quiet, tick, say or _quiet)
         driver.begin(again)
         if only is None:
@@ -112,6 +109,19 @@ def select(plan: Plan, only: str | None) -> list[Run]:
     if not chosen:
         raise no_cell("--only", only, plan.cells)
     return chosen
+
+
+def refuse(plan: Plan, only: str | None = None) -> None:
+    """Refuse a plan whose runs could not start, before anything is written for it.
+
+    Raises:
+        ConfigError: `only` names nothing, or data or a tracker's package cannot be had.
+    """
+    recipes = [run.recipe for run in select(plan, only)] + [arm.recipe for arm in plan.arms]
+    if plan.sweep.executor.kind != "slurm":  # nodes may have what this machine lacks
+        installed(plan.sweep.execution.trackers)
+    for task in dict.fromkeys(recipe.task for recipe in recipes):
+        build(task)  # once, before many workers would each do it
 
 
 def _quiet(_: object) -> None:
@@ -296,7 +306,7 @@ class _Driver:
                 self.listen(Event(run, State.WAITING, f"{why}; goes on from its checkpoint"))
                 return
             why = f"{why}; {tries} attempts came no further"
-            run.folder.mark(State.FAILED, why, tail(run, job))
+            run.folder.mark(State.FAILED, why, tail(run.folder, job.log))
         run.folder.asked_to_cancel(clear=True)
         self.agenda.close(run)
         if not run.folder.state().final:
@@ -331,11 +341,3 @@ class _Driver:
                 by_us = folder.state() is State.CANCELLED and not folder.asked_to_cancel()
                 if by_us and state is State.WAITING:
                     folder.mark(state, "its driver failed")
-
-
-def tail(run: Run, job: Job) -> str:
-    """Give the last lines of the run's log, or else of its job's."""
-    for path in (run.folder.log, Path(job.log)):
-        if path.is_file() and (text := path.read_text(encoding="utf-8", errors="replace").strip()):
-            return "\n".join(text.splitlines()[-TAIL_LINES:])
-    return ""

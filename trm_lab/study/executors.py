@@ -9,8 +9,9 @@ import logging
 import os
 import signal
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import asdict
+from io import StringIO
 from pathlib import Path
 from shlex import quote
 from typing import Any, Protocol
@@ -293,7 +294,8 @@ def sbatch(
         try:
             executor = submitit.SlurmExecutor(folder=logs / "%j", python=python)
             executor.update_parameters(**parameters)
-            jobs = executor.submit_array(calls)
+            with redirect_stderr(StringIO()):  # where submitit prints the words that it raises
+                jobs = executor.submit_array(calls)
         except (UncompletedJobError, FailedSubmissionError, ValueError, RuntimeError) as error:
             raise ConfigError(f"sbatch: {_last_words(str(error))}") from None
     return str(jobs[0].job_id).split("_")[0]
@@ -311,7 +313,7 @@ def script(logs: Path, parameters: dict[str, Any], python: str, count: int) -> s
 def _last_words(text: str) -> str:
     """Give what sbatch said, without Python's frame around it."""
     lines = [line for line in text.splitlines() if line.startswith("sbatch:")]
-    return " ".join(line.removeprefix("sbatch:").strip() for line in lines) or text.strip()
+    return "; ".join(line.removeprefix("sbatch:").strip() for line in lines) or text.strip()
 
 
 def log_of(folder: Path, job: str) -> str:

@@ -51,20 +51,20 @@ class Row:
         return str((self.told.get("error") or {}).get("message") or "")
 
 
-def overview(root: Path) -> list[Row]:
-    """Look at every run of a study's folder, as plan.json lists them.
+def overview(root: Path, made: dict[str, Any] | None = None) -> list[Row]:
+    """Look at every run of a study's folder, as plan.json (`made`, if it is read) lists them.
 
     Raises:
         ConfigError: no plan, or one that cannot be read.
     """
-    made, found = _plan(root), []
+    made, found = made or read_plan(root), []
     jobs = newest_jobs(root)
     taken = made.get("sweep_seeds") or made["seeds"]
     cells = set(made.get("sweep_cells") or (cell["cell"] for cell in made["cells"]))
     for cell in made["cells"]:
         for seed in made["seeds"]:
             folder = RunFolder(root / cell["cell"] / f"seed-{seed}")
-            told = folder.status() or {}
+            told = _status(folder)
             updates = told.get("updates") or cell["recipe"]["train"]["updates"]
             in_sweep = (seed in taken and cell["cell"] in cells) or folder.path.exists()
             state = _recorded(told)
@@ -80,7 +80,7 @@ def overview(root: Path) -> list[Row]:
 def _trial(root: Path, path: Path, said: dict[str, Any]) -> Row:
     """Give the row of a search's run."""
     folder = RunFolder(path)
-    told = folder.status() or {}
+    told = _status(folder)
     cell = path.parent.relative_to(root).as_posix()
     variant, seed, of = str(said.get("variant")), int(said["seed"]), int(said["updates"])
     return Row(variant, cell, seed, folder, _recorded(told), told, of, True, role="search")
@@ -114,6 +114,14 @@ def _open(state: State) -> bool:
     return state in (State.WAITING, State.RUNNING, State.LOST)
 
 
+def _status(folder: RunFolder) -> dict[str, Any]:
+    """Read status.json; of one that cannot be read the reason."""
+    told = folder.status()
+    if told is None and folder.status_file.exists():
+        return {"error": {"message": "status.json is unreadable; running again mends it"}}
+    return told or {}
+
+
 def _recorded(told: dict[str, Any]) -> State:
     try:
         return State(told.get("state", State.WAITING))
@@ -121,7 +129,12 @@ def _recorded(told: dict[str, Any]) -> State:
         return State.LOST
 
 
-def _plan(root: Path) -> dict[str, Any]:
+def read_plan(root: Path) -> dict[str, Any]:
+    """Read plan.json.
+
+    Raises:
+        ConfigError: there is none, or it cannot be read.
+    """
     path = root / "plan.json"
     try:
         made = json.loads(path.read_text(encoding="utf-8"))

@@ -52,6 +52,14 @@ def told_in(root: Path, search: str) -> "list[tuple[int, str, dict[str, Choice]]
     ]
 
 
+def spent_text(variant: str, told: dict[str, Any]) -> str:
+    """Say what came of an arm's budget, from what plan.json tells of the arm."""
+    counts = told["spent"]
+    why = {"impossible": f" ({told['impossible'].splitlines()[0]})"} if told["impossible"] else {}
+    parts = ", ".join(f"{count} {what}{why.get(what, '')}" for what, count in counts.items())
+    return f"{variant}: {sum(counts.values())} suggestions: {parts}"
+
+
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
