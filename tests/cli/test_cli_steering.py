@@ -15,7 +15,7 @@ import yaml
 from filelock import FileLock
 
 from tests.cli.conftest import TrmLab, in_a_process
-from tests.study.tiny import DEEP, HERE, SHALLOW, written
+from tests.study.tiny import DEEP, HERE, SHALLOW, trials, written
 from trm_lab.cli import steering
 from trm_lab.errors import ConfigError
 from trm_lab.runs import RunFolder, State
@@ -40,6 +40,11 @@ def driven(tmp_path: Path, undisturbed_runs: Path, monkeypatch: pytest.MonkeyPat
 def root(driven: Path) -> Path:
     """The study's folder."""
     return driven / "runs" / "tiny"
+
+
+def of_runs(root: Path) -> dict[str, tuple[float | None, dict[int, float]]]:
+    """Give what the journal has of every run: its value, and those in between."""
+    return {t.user_attrs["run"]: (t.value, t.intermediate_values) for t in trials(root)}
 
 
 def findings(told: str) -> dict[str, tuple[str, str]]:
@@ -234,6 +239,18 @@ def test_doctor_does_not_call_a_journal_whole_that_it_took_away(
     assert found["journal"] == ("note", "none; a driver writes it from the run folders")
     assert trm_lab("sync", driven / "tiny.yaml", "--on", driven / "here.yaml").code == 0
     assert findings(trm_lab("doctor", str(root), "--json").out)["journal"] == ("ok", "whole")
+
+
+def test_doctor_writes_a_journal_anew_for_a_study_file(driven: Path, root: Path, trm_lab: TrmLab):
+    journal, before = root / "optuna.journal", of_runs(root)
+    assert len(before) == 4
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:3], b'{"op_code":4,"wo\n', *lines[4:]]))
+    told = trm_lab("doctor", driven / "tiny.yaml", "--on", driven / "here.yaml", "--repair")
+    assert told.code == 0
+    assert "runs/tiny: the trials are those of the run folders" in told.out
+    assert findings(trm_lab("doctor", str(root), "--json").out)["journal"] == ("ok", "whole")
+    assert of_runs(root) == before
 
 
 def test_watching_and_looking_write_nothing(driven: Path, root: Path, trm_lab: TrmLab):

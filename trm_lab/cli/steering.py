@@ -9,7 +9,7 @@ import typer
 
 from trm_lab.cli import output
 from trm_lab.cli.outcomes import BAD, DRIVER_LOG, driver_failure, summary
-from trm_lab.cli.planning import root_of
+from trm_lab.cli.planning import plan_of, root_of
 from trm_lab.errors import ConfigError
 from trm_lab.runs import NOT_IN_SWEEP, State
 
@@ -175,7 +175,9 @@ def doctor(
     repair: Annotated[
         bool,
         typer.Option(
-            "--repair", help="Take what is damaged out of the journal; the file as it was is kept."
+            "--repair",
+            help="Take what is damaged out of the journal and, given a study file, write it anew "
+            "from the run folders; the file as it was is kept.",
         ),
     ] = False,
     json: Json = False,
@@ -187,7 +189,12 @@ def doctor(
 
     root = None if study is None else root_of(study, on, set_ or [], runs)
     if repair:
-        _repair(root)
+        if study is None or root is None:
+            raise ConfigError("--repair: name the study whose journal is to be mended")
+        if study.is_dir():
+            _mend(root)
+        else:
+            _write_anew(study, on, set_ or [], runs)
     found = [*checkup.machine(), *checkup.place(root or runs)]
     found += checkup.study(root) if root is not None else ()
     if json:
@@ -197,15 +204,23 @@ def doctor(
     raise typer.Exit(int(any(finding.verdict == "bad" for finding in found)))
 
 
-def _repair(root: Path | None) -> None:
+def _mend(root: Path) -> None:
+    """Mend the journal of a folder of results."""
     from trm_lab.study.driver_lock import sole_driver
     from trm_lab.study.journal import repair
 
-    if root is None:
-        raise ConfigError("--repair: name the study whose journal is to be mended")
     with sole_driver(root):
         remarks = repair(root / "optuna.journal")
     output.say("\n".join(remarks) or f"{root}: the journal is whole")
+
+
+def _write_anew(study: Path, on: Path | None, settings: list[str], runs: Path) -> None:
+    """Mend what holds a study's trials, and write from the run folders what it lacks."""
+    from trm_lab.study.index import reindex
+
+    plan = plan_of(study, on, settings, runs)
+    reindex(plan, output.say)
+    output.say(f"{plan.root}: the trials are those of the run folders")
 
 
 def dashboard(

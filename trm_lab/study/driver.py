@@ -7,22 +7,19 @@ any moment, a driver started again finds its jobs and goes on.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from trm_lab.runs import State
-from trm_lab.study.agenda import BADLY, Agenda, MatrixAgenda
+from trm_lab.study.agenda import BADLY, Agenda
 from trm_lab.study.attempts import attempted, forgive, in_vain, progress, tail
 from trm_lab.study.driver_lock import sole_driver
 from trm_lab.study.executors import Executor, Job, Orphan, build_executor, is_busy
-from trm_lab.study.journal import Journal
+from trm_lab.study.index import Say, agenda_of
 from trm_lab.study.matrix import no_cell
 from trm_lab.study.plan import Plan, Run
-from trm_lab.study.search import SearchAgenda
 from trm_lab.study.slurm import SilentError
 from trm_lab.study.steering import strays
-from trm_lab.study.storage import opened, study_name
 from trm_lab.study.values import evaluations
 from trm_lab.tasks.build import build
 from trm_lab.training.trackers import installed
@@ -45,8 +42,6 @@ class Event:
 Listener = Callable[[Event], None]
 Tick = Callable[[], None]
 """Called at every look."""
-Say = Callable[[str], None]
-"""Takes a remark about the study as a whole."""
 
 
 def drive(
@@ -138,17 +133,6 @@ class _Active:
     """Bytes of metrics.jsonl that were read."""
     ends_as: State | None = None
     """The state that it was told to end in: cancelled or pruned."""
-
-
-@contextmanager
-def agenda_of(plan: Plan, only: str | None, runs: list[Run], say: Say) -> Iterator[Agenda]:
-    """Open the plan's storage, and give what is to be done."""
-    name = study_name(plan.sweep.storage, plan.root, plan.study.name)
-    with opened(plan.sweep.storage, plan.root, say) as storage:
-        if plan.arms:
-            yield SearchAgenda(plan, only, storage, name, say)
-        else:
-            yield MatrixAgenda(plan, runs, Journal(storage, name))
 
 
 class _Driver:
