@@ -232,12 +232,18 @@ TABLE: dict[str, tuple[tuple[str, str | bytes], str, str]] = {
         "contrasts.0.baseline: no variant 'shalow'; did you mean shallow?",
     ),
     "an unknown series of a fit": (
-        edited(("contrasts:", "fits: [{name: f, law: power, series: TMR}]\ncontrasts:")), "22:30",
+        edited(("contrasts:", "fits: [{name: f, law: power_error, series: TMR}]\ncontrasts:")),
+        "22:36",
         "fits.0.series: no series 'TMR'; did you mean TRM?",
     ),
     "an unknown law": (
         edited(("contrasts:", "fits: [{name: f, law: saturatin}]\ncontrasts:")), "22:18",
         "did you mean 'saturating'?",
+    ),
+    "a law of losses for an accuracy": (
+        edited(("contrasts:", "fits: [{name: f, law: power}]\ncontrasts:")), "22:18",
+        "fits.0: law: power is of a loss, which has no upper end, and puzzle_accuracy is at most "
+        "1; take saturating, power_error, or of a curve that turns log_quadratic or bnsl",
     ),
     "an unknown factor of an exclusion": (
         edited(factors("model.T: [1, 2]", "exclude: [{model.TT: 2}]\n")), "22:12",

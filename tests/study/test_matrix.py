@@ -419,8 +419,11 @@ def test_two_variants_of_one_recipe_are_refused():
             "23:77: contrasts.0.against.1: 'shallow' is the baseline itself",
         ),
         (
-            ("contrasts:", "fits: [{name: f, law: power}, {name: f, law: saturating}]\ncontrasts:"),
-            "22:32: fits.1.name: 'f' is given twice",
+            (
+                "contrasts:",
+                "fits: [{name: f, law: power_error}, {name: f, law: saturating}]\ncontrasts:",
+            ),
+            "22:38: fits.1.name: 'f' is given twice",
         ),
         (
             ("[deep]", "[deeper]"),
@@ -431,15 +434,15 @@ def test_two_variants_of_one_recipe_are_refused():
             "23:42: contrasts.0.baseline: no variant 'shalow'; did you mean shallow?",
         ),
         (
-            ("contrasts:", "fits: [{name: f, law: power, series: HRM}]\ncontrasts:"),
-            "22:30: fits.0.series: no series 'HRM'; did you mean TRM?",
+            ("contrasts:", "fits: [{name: f, law: power_error, series: HRM}]\ncontrasts:"),
+            "22:36: fits.0.series: no series 'HRM'; did you mean TRM?",
         ),
         (
             (
                 "contrasts:",
-                "fits: [{name: f, law: power, series: TRM, variants: [steep]}]\ncontrasts:",
+                "fits: [{name: f, law: power_error, series: TRM, variants: [steep]}]\ncontrasts:",
             ),
-            "22:54: fits.0.variants.0: no variant 'steep'; did you mean deep?",
+            "22:60: fits.0.variants.0: no variant 'steep'; did you mean deep?",
         ),
     ],
 )
