@@ -34,7 +34,10 @@ def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_law_is_fitted_to_a_table_and_saved(table: Path, trm_lab: TrmLab):
-    done = trm_lab("fit", "runs.csv", "--law", "SumPower(N, D)", "--y", "loss", "--draws", "20")
+    done = trm_lab(
+        "fit", "runs.csv", "--law", "SumPower(N, D)", "--y", "loss", "--draws", "20",
+        "--cluster", "row",
+    )  # fmt: skip
     assert (done.code, done.err) == (0, "")
     lines = done.out.splitlines()
     assert lines[0].startswith("sum_power: ")
@@ -51,7 +54,17 @@ def test_a_law_is_fitted_to_a_table_and_saved(table: Path, trm_lab: TrmLab):
 
 def test_a_netcdf_table_gives_the_same_fit(table: Path, trm_lab: TrmLab):
     pd.read_csv(table).to_xarray().to_netcdf("runs.nc")
-    call = ("--law", "SumPower(N, D)", "--y", "loss", "--interval", "none", "--json")
+    call = (
+        "--law",
+        "SumPower(N, D)",
+        "--y",
+        "loss",
+        "--cluster",
+        "row",
+        "--interval",
+        "none",
+        "--json",
+    )
     of_csv = json.loads(trm_lab("fit", "runs.csv", *call).out)[0]
     of_nc = json.loads(trm_lab("fit", "runs.nc", *call).out)[0]
     found = [one["data_vars"]["coefficients"]["data"] for one in (of_csv, of_nc)]
@@ -178,7 +191,8 @@ def test_bad_input_is_one_clear_error_and_writes_nothing(
 def test_a_column_of_any_name_is_fitted_and_its_file_knows_the_law(table: Path, trm_lab: TrmLab):
     pd.read_csv(table).rename(columns={"N": "n params"}).to_csv("named.csv", index=False)
     call = ("fit", "named.csv", "--y", "loss", "--interval", "none")
-    done = trm_lab(*call, "--law", 'SumPower("n params", D, E=1.6)', "--out", "a.nc", "--describe")
+    law = 'SumPower("n params", D, E=1.6)'
+    done = trm_lab(*call, "--law", law, "--cluster", "row", "--out", "a.nc", "--describe")
     assert done.code == 0, done.err
     assert "We fitted SumPower('n params', D)" in done.out
     assert "- [x] Parameters held: E=1.6\n" in done.out
@@ -221,6 +235,7 @@ def test_rows_that_give_no_estimates_are_an_error_and_an_older_fit_stays(
     table: Path, trm_lab: TrmLab, rows: int, said: str
 ):
     call = ("fit", "runs.csv", "--law", "SumPower(N, D)", "--y", "loss", "--interval", "none")
+    call += ("--cluster", "row")
     assert trm_lab(*call).code == 0
     before = Path("runs.sum_power.nc").read_bytes()
     pd.read_csv(table)[:rows].to_csv(table, index=False)

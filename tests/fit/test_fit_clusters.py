@@ -183,7 +183,7 @@ def told_by(rows: pd.DataFrame, law: str, **settings: object) -> tuple[np.ndarra
 
 def test_the_information_of_a_resample_is_relative_to_the_data():
     rows = grid_of_arms()[:9]
-    told, problem = told_by(rows, "SumPower(N, D)")
+    told, problem = told_by(rows, "SumPower(N, D)", cluster="arm")
     assert told.shape == (9, 5)
     assert information(told, np.full(9, 3)) == pytest.approx(3)
     two_sizes = np.where(rows.N < 1e7, 1, 0)

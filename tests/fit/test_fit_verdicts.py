@@ -12,6 +12,7 @@ from scipy.optimize import least_squares, lsq_linear
 
 from trm_lab.errors import ConfigError
 from trm_lab.fit import ClusterWarning, fit
+from trm_lab.fit.data import labels
 from trm_lab.fit.objectives import Objective
 from trm_lab.fit.problem import Problem
 from trm_lab.fit.scan import Scan
@@ -159,6 +160,26 @@ def test_rows_that_repeat_need_a_cluster():
     assert fit(rows(noisy(SATURATING)[::3], X[::3], SEEDS[::3]), "y", SATURATING, draws=10)
 
 
+def test_rows_of_a_grid_or_of_few_runs_need_a_cluster():
+    D = np.outer([1, 1.01, 1.02, 1.03], np.geomspace(1e8, 1e10, 30)).ravel()  # no two are equal
+    checkpoints = surface(np.repeat([1e6, 2e6, 4e6, 8e6], 30), D)
+    with pytest.raises(ConfigError, match=r"cluster: rows share N, so .*: a column such as seed"):
+        fit(checkpoints, "y", "SumPower(N, D)")
+    arm = np.repeat(["a", "b"], 6)
+    apart = {"x": X[::3].tolist() * 2, "arm": arm, "y": np.tile(noisy(SATURATING)[::3], 2)}
+    made = fit(apart, "y", SATURATING, by="arm", interval="none")  # a group shares no x
+    assert made.attrs["cluster"] == "row"
+
+
+def test_clusters_of_several_columns_stay_apart_whatever_their_text():
+    names = {"a": ["x y", "x", "x\\", "x y"], "b": ["z", "y z", "z", "z"]}
+    who, name = labels(pd.DataFrame(names), ["a", "b"], "cluster")
+    assert name == "a x b"
+    assert [who.tolist().index(one) for one in who] == [0, 1, 2, 0]
+    plain, _ = labels(pd.DataFrame({"a": [1.0, 2.0], "b": ["u", "v"]}), ["a", "b"], "cluster")
+    assert plain.tolist() == ["1 u", "2 v"]
+
+
 def test_resampling_single_runs_of_shared_cells_warns():
     cells = {"N": np.repeat([1e6, 1e7, 1e8], 4), "D": np.tile([1e8, 1e9, 3e9, 1e10], 3)}
     cells["y"] = 1.5 + 200 * cells["N"] ** -0.3 + 900 * cells["D"] ** -0.35
@@ -201,7 +222,7 @@ def test_two_kinds_of_recursion_that_move_together_are_not_separable():
     for together, T in ((True, (n + 1) / 2), (False, np.tile([4.0, 1.0, 2.0], 8))):
         given = data | {"T": T}
         y = law.value(truth, {one: given[one] for one in law.columns_read})
-        found = fit(given | {"y": y}, "y", law, interval="none")
+        found = fit(given | {"y": y}, "y", law, cluster="once", interval="none")
         assert (found.attrs["status"] == "not_separable") == together
         assert found.attrs["collinear"] == ("n, T" if together else "")
     np.testing.assert_allclose(found.coefficients, truth, rtol=1e-9)

@@ -83,7 +83,8 @@ def labels(frame: pd.DataFrame, given: Labels, what: str) -> tuple[npt.NDArray[n
     names = list(given) if isinstance(given, Sequence) else []
     if names and all(isinstance(one, str) for one in names) and set(names) <= set(frame.columns):
         parts = [_text(column(frame, name, what)) for name in names]
-        return np.array([" ".join(row) for row in zip(*parts, strict=True)]), " x ".join(names)
+        apart = ([_escaped(part) for part in row] for row in zip(*parts, strict=True))
+        return np.array([" ".join(row) for row in apart]), " x ".join(names)
     array = np.asarray(given)
     if array.shape == (len(frame),):
         return array.astype(str), what
@@ -116,6 +117,11 @@ def _label(value: Any) -> str:
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() else repr(float(value))
     return str(value)
+
+
+def _escaped(part: str) -> str:
+    """Mark the spaces of a part, so that different parts stay different when joined by spaces."""
+    return part.replace("\\", "\\\\").replace(" ", "\\ ")
 
 
 def _number(value: Any) -> bool:

@@ -54,9 +54,10 @@ def fit(
 
     `y` is a column, or for counts a pair (solved, of how many).  `cluster` names the column (or
     columns) of what was drawn independently: a seed, a cell of the design, a training run; it can
-    be left out only where no two rows have the same x.  `objective` is `least_squares`, `huber`
-    (with `delta`), `scaled_huber`, `student_t`, or for counts `quasi_binomial` and `beta_binomial`;
-    without it, Huber for losses, least squares for accuracies and quasi-binomial for counts.
+    be left out only where rows neither repeat an x nor share columns.  `objective` is
+    `least_squares`, `huber` (with `delta`), `scaled_huber`, `student_t`, or for counts
+    `quasi_binomial` and `beta_binomial`; without it, Huber for losses, least squares for accuracies
+    and quasi-binomial for counts.
     `residuals` are of ln y ("log") or of y ("raw"); without it, what suits the law.  `by` names a
     column of groups which have the parameters in `share` in common and all others of their own.
     `interval` is one of `bootstrap`, `wild`, `sandwich`, `wald`, `profile`, `none`; `wald` and

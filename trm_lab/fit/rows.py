@@ -184,32 +184,39 @@ def _clusters(
     cluster: Labels | None,
     X: dict[str, FloatArray],
 ) -> tuple[npt.NDArray[np.str_], str]:
-    rows = np.stack([*X.values()], axis=-1)
-    repeated = len(np.unique(rows, axis=0)) < len(rows)
-    each = np.array([f"row {i}" for i in range(len(rows))])
+    each = np.array([f"row {i}" for i in range(len(next(iter(X.values()))))])
     if cluster is None:
-        if repeated:
+        rows = np.stack([*X.values()], axis=-1)
+        repeated, shared = len(np.unique(rows, axis=0)) < len(rows), _shared(X)
+        if repeated or shared:
+            what = "repeat the same x" if repeated else f"share {shared}"
             raise ConfigError(
-                "cluster: rows repeat the same x, so they may not be independent; say what was "
-                "drawn independently: a column such as seed, several such as budget and T, or row"
+                f"cluster: rows {what}, so they may not be independent; say what was drawn "
+                "independently: a column such as seed, several such as budget and T, or row"
             )
         return each, "row"
     if isinstance(cluster, str) and cluster == "row" and "row" not in frame:
         who, name = each, "row"
     else:
         who, name = labels(frame, cluster, "cluster")
-    if len(np.unique(who)) == len(rows):
-        shared = [
-            one
-            for one, values in X.items()
-            if one != GROUP and 1 < len(np.unique(values)) <= len(rows) / 2
-        ]
-        if shared:
-            warnings.warn(
-                f"every row is a cluster of its own, though rows share {', '.join(shared)}: if "
-                "rows of one cell have anything else in common, these intervals are too narrow; "
-                f"resample cells, such as cluster={shared!r}",
-                ClusterWarning,
-                stacklevel=4,
-            )
+    if len(np.unique(who)) == len(who) and (shared := _shared(X)):
+        warnings.warn(
+            f"every row is a cluster of its own, though rows share {shared}: if rows of one cell "
+            "have anything else in common, these intervals are too narrow; resample cells, such as "
+            f"cluster={shared.split(', ')!r}",
+            ClusterWarning,
+            stacklevel=4,
+        )
     return who, name
+
+
+def _shared(X: dict[str, FloatArray]) -> str:
+    """Name the columns of which the rows, of one group, have half as many values or fewer."""
+    group = X.get(GROUP, np.zeros(len(next(iter(X.values())))))
+    parts = [group == g for g in np.unique(group)]
+    return ", ".join(
+        name
+        for name, x in X.items()
+        if name != GROUP
+        and any(1 < len(np.unique(x[part])) <= np.count_nonzero(part) / 2 for part in parts)
+    )
