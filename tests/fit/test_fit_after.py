@@ -303,7 +303,7 @@ def test_a_design_report_names_what_cannot_be_told_apart(made: xr.Dataset):
     report = design_report(fit(bad, "y", "SumPower(N, D)", interval="none"))
     assert report.attrs["separable"] == 0
     assert report.attrs["collinear"] == "N, D"
-    assert "N and D cannot be separated by these runs; add" in report.attrs["advice"]
+    assert "N and D cannot be separated by these rows; add" in report.attrs["advice"]
     assert "for example N = 1e+07, D = 2e+11" in report.attrs["advice"]
 
 

@@ -14,6 +14,7 @@ from trm_lab.fit.objectives import LIKELIHOODS, Objective
 from trm_lab.fit.problem import Problem
 from trm_lab.fit.rows import Rows
 from trm_lab.fit.search import Found
+from trm_lab.fit.separation import told
 from trm_lab.fit.verdicts import Verdict, distinct_rows, tightest
 from trm_lab.laws import GROUP, Grouped, Law
 from trm_lab.laws.base import FloatArray
@@ -240,8 +241,8 @@ def _note(
             "narrow"
         )
     if verdict.entangled or verdict.collinear:
-        what = " and ".join(verdict.collinear or verdict.entangled)
-        notes.append(f"{what} cannot be separated by these rows; see suggest_runs for what to add")
+        what = told(rows.problem, verdict.collinear or verdict.entangled)
+        notes.append(f"{what}; see design_report for what to add")
     if verdict.floors:
         are = "is" if len(verdict.floors) == 1 else "are"
         notes.append(

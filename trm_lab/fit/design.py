@@ -7,8 +7,9 @@ import xarray as xr
 
 from trm_lab.errors import ConfigError
 from trm_lab.fit.data import Data, near, numbers, table
-from trm_lab.fit.saved import law_of, rows_of
-from trm_lab.fit.verdicts import CONDITION, collinear
+from trm_lab.fit.problem import Problem
+from trm_lab.fit.saved import rows_of
+from trm_lab.fit.separation import collinear, off_diagonal, separation, told
 from trm_lab.laws import GROUP, Grouped
 from trm_lab.laws.base import FloatArray
 
@@ -23,42 +24,37 @@ def design_report(made: xr.Dataset) -> xr.Dataset:
     """
     rows = rows_of(made)
     problem = rows.problem
-    u = problem.from_own(made["coefficients"].values)
-    _, J = problem.residual(u)
-    J = np.sqrt(problem.weights)[:, None] * J
-    norms = np.linalg.norm(J, axis=0)
-    scaled = J / np.where(norms > 0, norms, 1.0)
-    _, values, vectors = np.linalg.svd(scaled, full_matrices=False)
-    gram = scaled.T @ scaled
-    inflation = np.diag(np.linalg.pinv(gram, rcond=1e-15))
-    names = [n for n, free in zip(problem.law.names, problem.free, strict=True) if free]
-    condition = float(values[0] / max(values[-1], 1e-300))
+    apart = separation(problem, problem.from_own(made["coefficients"].values))
     together = collinear(problem)
     advice = ""
     if together:
-        names_text = " and ".join(together)
+        advice = told(problem, together)
+        cells = _crossed(problem)
+        far = off_diagonal(problem, cells)
+        if far.max(initial=0.0) > 0:
+            advice += "; add at least one arm off the diagonal, where one of them changes and the "
+            advice += f"others do not: for example {_cell(problem, cells, far)}"
+        else:
+            advice += "; add runs where it changes alone, or hold its exponent at a value"
+    elif apart.entangled:
         advice = (
-            f"{names_text} cannot be separated by these runs; add at least one arm off the "
-            "diagonal, where one of them changes and the others do not"
+            f"{' and '.join(apart.entangled)} trade places over these runs; widen the range of "
+            "their axes"
         )
-        if cell := _off_diagonal(made):
-            advice += f": for example {cell}"
-    elif condition > CONDITION:
-        worst = [n for n, w in zip(names, np.abs(vectors[-1]), strict=True) if w > 0.2]
-        advice = (
-            f"{' and '.join(worst)} trade places over these runs; widen the range of their axes"
-        )
+        if still := [n for n in problem.law.columns_read if len(np.unique(problem.X[n])) == 1]:
+            advice += f" ({', '.join(still)}: one value only)"
     return xr.Dataset(
         {
-            "inflation": ("param", inflation),
-            "singular_value": ("direction", values),
-            "loading": (("direction", "param"), vectors),
+            "inflation": ("param", apart.inflation),
+            "singular_value": ("direction", apart.values),
+            "loading": (("direction", "param"), apart.directions),
         },
-        {"param": names, "direction": np.arange(len(values))},
+        {"param": list(apart.names), "direction": np.arange(len(apart.values))},
         {
-            "condition_number": condition,
-            "separable": int(not together and condition <= CONDITION),
+            "condition_number": apart.condition,
+            "separable": int(not together and not apart.entangled),
             "collinear": ", ".join(together),
+            "not_separable": ", ".join(apart.entangled),
             "advice": advice,
         },
     )
@@ -70,7 +66,8 @@ def suggest_runs(
     """Name the cells whose runs would shrink the interval of `parameter` most, one after another.
 
     Each is chosen by the local information of the fit (D. V. Lindley's greedy design, linearised).
-    Without `candidates` every combination of the values that the columns already have is tried.
+    Without `candidates` every combination is tried of the nets, and of the values of other columns,
+    that the runs already have.
 
     Returns:
         A Dataset over `pick`: the columns of every cell, and `width`, the interval's expected width
@@ -88,8 +85,11 @@ def suggest_runs(
     if law.parameters[law.names.index(parameter)].fixed:
         raise ConfigError(f"suggest_runs: {parameter} is held at a value")
     if candidates is None:
-        seen = [np.unique(problem.X[name]) for name in law.columns_read]
-        cells = np.array(list(itertools.product(*seen)))
+        kinds = law.choices(problem.X)
+        seen = [np.unique([problem.X[n] for n in kind], axis=1).T for kind in kinds]
+        order = [law.columns_read.index(name) for kind in kinds for name in kind]
+        cells = np.array([np.concatenate(one) for one in itertools.product(*seen)])
+        cells = cells[:, np.argsort(order)]
     else:
         frame = table(candidates)
         cells = np.stack([numbers(frame, n, "candidates") for n in law.columns_read], axis=-1)
@@ -139,16 +139,23 @@ def _slopes(made: xr.Dataset, u: FloatArray, there: dict[str, FloatArray]) -> Fl
     return np.asarray((J * slopes)[:, problem.free])
 
 
-def _off_diagonal(made: xr.Dataset) -> str:
-    """Name one combination of seen values of the collinear columns that has not been run."""
-    law = law_of(made)
-    columns = [name for name in law.columns_read if name != GROUP]
-    if len(columns) < 2:
-        return ""
-    moving = [n for n in columns if len(np.unique(made[n].values)) > 1][:4]
-    run = {tuple(row) for row in np.stack([made[n].values for n in moving], axis=-1)}
-    ends = [(np.unique(made[n].values)[0], np.unique(made[n].values)[-1]) for n in moving]
-    for cell in itertools.product(*ends):
-        if tuple(cell) not in run:
-            return ", ".join(f"{n} = {value:g}" for n, value in zip(moving, cell, strict=True))
-    return ""
+def _crossed(problem: Problem) -> dict[str, FloatArray]:
+    """Give the rows that were not run, and differ from one that was in one choice."""
+    names = [*problem.law.columns_read, *([GROUP] if GROUP in problem.X else [])]
+    run = np.unique(np.stack([problem.X[name] for name in names], axis=-1), axis=0)
+    parts = []
+    for kind in problem.law.choices(problem.X):
+        at = [names.index(name) for name in kind]
+        for value in np.unique(run[:, at], axis=0):
+            parts.append(run.copy())
+            parts[-1][:, at] = value
+    cells = np.unique(np.concatenate(parts), axis=0)
+    both, times = np.unique(np.concatenate([cells, run]), axis=0, return_counts=True)
+    return dict(zip(names, both[times == 1].T, strict=True))
+
+
+def _cell(problem: Problem, cells: dict[str, FloatArray], far: FloatArray) -> str:
+    """Write the cell that lies farthest off, the first of those that lie equally far."""
+    best = int(np.flatnonzero(far >= far.max() * (1 - 1e-9))[0])
+    moving = [n for n in problem.law.columns_read if len(np.unique(problem.X[n])) > 1]
+    return ", ".join(f"{n} = {cells[n][best]:g}" for n in moving)

@@ -17,7 +17,8 @@ from trm_lab.fit.likelihood import EXTRAS, hessian, negative
 from trm_lab.fit.objectives import huber_slope
 from trm_lab.fit.problem import Problem
 from trm_lab.fit.search import refit
-from trm_lab.fit.verdicts import CONDITION, tightest
+from trm_lab.fit.separation import CONDITION
+from trm_lab.fit.verdicts import tightest
 from trm_lab.laws import GROUP, Grouped
 from trm_lab.laws.base import FloatArray
 

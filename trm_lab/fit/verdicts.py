@@ -9,6 +9,7 @@ import numpy.typing as npt
 from trm_lab.fit.likelihood import EXTRAS
 from trm_lab.fit.problem import Problem
 from trm_lab.fit.search import Found, refit
+from trm_lab.fit.separation import collinear, separation
 from trm_lab.laws import GROUP, Grouped
 from trm_lab.laws.base import FloatArray
 
@@ -23,17 +24,13 @@ STATUS = {
     "all_zero": "every y is 0: nothing was learned, so nothing is fitted",
 }
 """What a fit says of itself, and why."""
-CONDITION = 1e6
-"""Condition number of the slopes, each scaled to length 1, above which parameters trade places."""
-COLLINEAR = 1e-3
-"""Share of the variance of ln x left by the other axes below which an axis is one of them."""
 _CHI2 = 3.84
 _NOTHING = 1e-3
 """Share of a floor that its interval's lower end must exceed: a descent ends near 0, not on it."""
 ZERO = 1e-12
 """Share of the data's size below which a floor, or its interval's end, is nothing but rounding."""
 _SILENT = 1e-9
-"""Share of the data's size below which moving a parameter by its unit moves nothing."""
+"""Share of the curve's size below which it does not change."""
 _STEEP = 1e-3
 """Largest cosine of the gradient at what is called an optimum."""
 AGREE = 0.5
@@ -49,7 +46,7 @@ class Verdict:
     entangled: tuple[str, ...]
     """Parameters that the design cannot tell apart."""
     collinear: tuple[str, ...]
-    """Columns that the other columns determine."""
+    """Scales that do not vary, or that the others determine."""
     floors: tuple[str, ...]
     """Floors that are not told from 0."""
     gradient: float
@@ -86,32 +83,24 @@ def judge(problem: Problem, found: Found) -> Verdict:
     """Judge a fit."""
     u = found.u
     r, J = problem.residual(u)
-    weighted = np.sqrt(problem.weights)[:, None] * J
-    norms = np.linalg.norm(weighted, axis=0)
-    names = [n for n, free in zip(problem.law.names, problem.free, strict=True) if free]
-    rows = np.arange(len(problem.y))
-    size = float(np.linalg.norm(np.sqrt(problem.weights) * problem.size(rows)))
-    silent = norms <= _SILENT * size
+    apart = separation(problem, u)
     at_bound = _at_bound(problem, u)
-    condition, entangled = np.inf, tuple(n for n, mute in zip(names, silent, strict=True) if mute)
-    if at_bound:
+    entangled = apart.entangled
+    if at_bound and apart.silent:
         entangled = ()  # an amplitude of 0 silences what it scales
-    if not silent.any():
-        _, values, vectors = np.linalg.svd(weighted / norms, full_matrices=False)
-        condition = float(values[0] / max(values[-1], 1e-300))
-        worst = np.abs(vectors[-1])
-        if condition > CONDITION:
-            entangled = tuple(n for n, w in zip(names, worst, strict=True) if w > 0.2)
     columns = collinear(problem)
     flat = _flat(problem, u)
     if flat and not at_bound and not entangled:  # exponents of 0, where they may have either sign
-        at_bound = tuple(n for n, value in zip(names, u, strict=True) if abs(value) <= _SILENT)
+        at_bound = tuple(
+            n for n, value in zip(apart.names, u, strict=True) if abs(value) <= _SILENT
+        )
     floors = _floors(problem, found)
     gradient = _gradient(problem, found, r, J)
     hopeless = "not_identified" if tightest(problem).spare <= 0 else ""
     return Verdict(
-        condition, at_bound, entangled, columns, floors, gradient, found.agreement, hopeless, flat
-    )
+        apart.condition, at_bound, entangled, columns, floors, gradient, found.agreement,
+        hopeless, flat,
+    )  # fmt: skip
 
 
 def with_interval(
@@ -174,23 +163,6 @@ def distinct_rows(problem: Problem, rows: npt.NDArray[np.bool_] | None = None) -
     names = [*problem.law.columns_read, *([GROUP] * apart)]
     places = np.stack([problem.X[name] for name in names])
     return int(np.unique(places if rows is None else places[:, rows], axis=1).shape[1])
-
-
-def collinear(problem: Problem) -> tuple[str, ...]:
-    """Name the scales that the design moves together: powers of the others times a constant."""
-    found: list[str] = []
-    for scales in problem.law.scales(problem.X):
-        names = list(scales)
-        logs = np.stack([scales[name] for name in names], axis=-1)
-        away = logs - logs.mean(axis=0)
-        for i, name in enumerate(names):
-            others = [j for j in range(len(names)) if j != i]
-            if not others:
-                continue
-            rest = away[:, i] - away[:, others] @ np.linalg.lstsq(away[:, others], away[:, i])[0]
-            if rest @ rest <= COLLINEAR * float(away[:, i] @ away[:, i]):
-                found.append(name)
-    return tuple(found)
 
 
 def _at_bound(problem: Problem, u: FloatArray) -> tuple[str, ...]:

@@ -186,7 +186,11 @@ class Sigmoid(Law):
 
     def scales(self, X: Columns) -> list[dict[str, FloatArray]]:
         """What is inside the axis."""
-        return self.x.scales(X)
+        return self.x.scales(X, dict(self.fixed))
+
+    def choices(self, X: Columns) -> list[tuple[str, ...]]:
+        """The axis'."""
+        return self.x.choices(X)
 
     @abstractmethod
     def _rise(self, u: FloatArray) -> tuple[FloatArray, FloatArray]:

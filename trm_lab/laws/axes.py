@@ -6,6 +6,7 @@ or D by such a quantity with one or two more constants.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -49,9 +50,13 @@ class Axis(ABC):
     def typical(self, X: Columns) -> float:
         """Give a typical value, whatever the own parameters."""
 
-    def scales(self, X: Columns) -> list[dict[str, FloatArray]]:
-        """Give sets of logarithms that the design must move apart for the own parameters."""
+    def scales(self, X: Columns, held: Container[str] = ()) -> list[dict[str, FloatArray]]:
+        """Give sets of logarithms that the design must move apart for own parameters not `held`."""
         return []
+
+    def choices(self, X: Columns) -> list[tuple[str, ...]]:
+        """Give what a run chooses by itself: a column, or those that come together."""
+        return [(name,) for name in self.columns_read]
 
     def box(self, X: Columns) -> FloatArray:
         """Give the range of the own parameters, [N_a, 2]."""
@@ -125,8 +130,11 @@ class EffectiveN(Axis):
     @property
     def columns_read(self) -> tuple[str, ...]:
         """The two counts and the recursion numbers."""
-        rest = (self.r,) if self.r else (self.n, self.T)
-        return (self.once, self.rec, *(str(name) for name in rest))
+        return (self.once, self.rec, *self._recursion)
+
+    @property
+    def _recursion(self) -> tuple[str, ...]:
+        return (self.r,) if self.r else (str(self.n), str(self.T))
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
@@ -158,12 +166,20 @@ class EffectiveN(Axis):
         share = np.exp(self._recurring(own, X) - self.log(own, X))
         return np.asarray(share[..., None] * self._logs(X))
 
-    def scales(self, X: Columns) -> list[dict[str, FloatArray]]:
-        """The two kinds of recursion, where each has an exponent."""
-        if self.r:
-            return []
-        logs = self._logs(X)
-        return [{str(self.n): logs[:, 0], str(self.T): logs[:, 1]}]
+    def scales(self, X: Columns, held: Container[str] = ()) -> list[dict[str, FloatArray]]:
+        """The kinds of recursion that have an exponent."""
+        logs = zip(self.parameters, self._recursion, self._logs(X).T, strict=True)
+        return [{name: log for parameter, name, log in logs if parameter.name not in held}]
+
+    def choices(self, X: Columns) -> list[tuple[str, ...]]:
+        """The two counts of a net, with what is the same in all runs of it; each other number."""
+        model = np.stack([X[self.once], X[self.rec]])
+        nets = np.unique(model, axis=1).shape[1]
+        apart = [
+            name for name in self._recursion if np.unique([*model, X[name]], axis=1).shape[1] > nets
+        ]
+        tied = [name for name in self._recursion if name not in apart]
+        return [(self.once, self.rec, *tied), *((name,) for name in apart)]
 
     def typical(self, X: Columns) -> float:
         """The geometric mean of all parameters, unrolled by no more than one application."""

@@ -117,6 +117,10 @@ class Law(ABC):
         """Give sets of logarithms [P] that the design must move apart to tell exponents apart."""
         return []
 
+    def choices(self, X: Columns) -> list[tuple[str, ...]]:
+        """Give what a run chooses by itself: a column, or those that come together."""
+        return [(name,) for name in self.columns_read]
+
     def usable_centre(self, X: Columns) -> dict[str, float]:
         """Give the centre, or none where an amplitude is held at a value of its own origin."""
         centre = self.centre(X)

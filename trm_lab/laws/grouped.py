@@ -106,6 +106,10 @@ class Grouped(Law):
         """The law's, over all groups."""
         return self.law.scales(X)
 
+    def choices(self, X: Columns) -> list[tuple[str, ...]]:
+        """The law's."""
+        return self.law.choices(X)
+
     def centre(self, X: Columns) -> dict[str, float]:
         """The law's; none where a shared amplitude would be shared at the centre only."""
         centre = self.law.centre(X)

@@ -132,7 +132,16 @@ class SumPower(Law):
         """The axes against each other, and what is inside each."""
         middles = [one.box(X).mean(axis=1) for one in self.axes]
         logs = {one.label: one.log(m, X) for one, m in zip(self.axes, middles, strict=True)}
-        return [logs, *(inner for one in self.axes for inner in one.scales(X))]
+        held = dict(self.fixed)
+        return [logs, *(inner for one in self.axes for inner in one.scales(X, held))]
+
+    def choices(self, X: Columns) -> list[tuple[str, ...]]:
+        """Those of all axes; a column that two of them read is chosen once."""
+        result: list[tuple[str, ...]] = []
+        for kind in (kind for one in self.axes for kind in one.choices(X)):
+            seen = {name for before in result for name in before}
+            result.append(tuple(name for name in kind if name not in seen))
+        return [kind for kind in result if kind]
 
     def centre(self, X: Columns) -> dict[str, float]:
         """Typical values of the axes."""
