@@ -83,6 +83,7 @@ def prepare(
         values = solved / m
     given = np.ones(len(values)) if weights is None else numbers(frame, weights, "weights")
     check(law, X, values, given, chosen, y_name)
+    given = given / (given.mean() if given.size else 1.0)  # relative: rows stay what is counted
     groups = None
     if by is not None:
         groups, _ = labels(frame, by, "by")
@@ -150,7 +151,8 @@ def check(
         at = int(np.flatnonzero(y <= 0)[0])
         if law.positive:
             raise ConfigError(
-                f"{name} is {y[at]:g} in row {at}: law {law.name} needs values above 0"
+                f"{name} is {y[at]:g} in row {at}: law {law.name} needs values above 0; take other "
+                "laws, or drop such rows and say why"
             )
         raise ConfigError(
             f"{name} is {y[at]:g} in row {at}: residuals of ln y need values above 0; "
