@@ -12,7 +12,7 @@ from trm_lab.fit import fit
 from trm_lab.fit.intervals import KINDS
 from trm_lab.fit.objectives import NAMES
 from trm_lab.fit.verdicts import STATUS
-from trm_lab.laws import LAWS, SumPower
+from trm_lab.laws import LAWS, EffectiveN, SumPower
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "laws.md").read_text(encoding="utf-8")
@@ -38,17 +38,21 @@ def test_the_example_prints_the_page_s_numbers_and_draws_its_figure(monkeypatch,
     assert (tmp_path / "law_example.svg").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("kind", LAWS, ids=lambda law: law.__name__)
+@pytest.mark.parametrize("kind", [*LAWS, EffectiveN], ids=lambda law: law.__name__)
 def test_every_law_and_parameter_is_in_the_table(kind):
     (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| `{kind.__name__}(")]
     _, _, formula, symbols, source, use, _ = row.split("|")
     assert formula.strip() == f"`{kind.formula}`"
     assert source.strip() == kind.source
     assert use.strip() == kind.use
-    law = kind("N", "D") if kind is SumPower else kind("x")
+    if kind is EffectiveN:
+        axes = kind("a", "b", r="r"), kind("a", "b", n="n", T="T")
+        parameters = [parameter for axis in axes for parameter in axis.parameters]
+    else:
+        parameters = (kind("N", "D") if kind is SumPower else kind("x")).own_parameters
     named = re.findall(r"`(\w+)` ([^`]+)", symbols)
-    assert [name for name, _ in named] == list(law.names)
-    for (_, text), parameter in zip(named, law.own_parameters, strict=True):
+    assert [name for name, _ in named] == [parameter.name for parameter in parameters]
+    for (_, text), parameter in zip(named, parameters, strict=True):
         assert text.strip().startswith(parameter.meaning)
 
 

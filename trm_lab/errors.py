@@ -1,6 +1,7 @@
 """Errors that a user can act on."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class ConfigError(ValueError):
@@ -26,6 +27,20 @@ def near_miss(word: object, known: Iterable[str], cutoff: float = 0.6) -> str | 
     longer = [name for name in names if len(said) > 2 and name.startswith(said)]
     found = longer or get_close_matches(said, names, n=1, cutoff=cutoff)
     return names[found[0]] if found else None
+
+
+def near_path(path: Path) -> str:
+    """Give "; did you mean ...?" for the nearest name beside a path, endings left out.
+
+    A bare name is also looked for in studies/, sweeps/ and runs/.
+    """
+    folders = [path.parent]
+    if path.parent == Path():
+        folders += [Path("studies"), Path("sweeps"), Path("runs")]
+    there = [p for folder in folders if folder.is_dir() for p in sorted(folder.iterdir())]
+    visible = {p.stem: p for p in reversed(there) if not p.name.startswith(".")}
+    found = near_miss(path.stem, visible)
+    return "" if found is None else f"; did you mean {visible[found]}?"
 
 
 class RunBusyError(RuntimeError):

@@ -4,7 +4,7 @@ Maps the configuration and the state-dict names of the released TRM (e7b6871) an
 to ours: H_cycles is T, L_cycles is n, halt_max_steps is N_sup, z_H is y, z_L is z.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,8 @@ BLOCK = {
     "ffn.down": "mlp.down_proj.weight",
 }
 TABLE = "puzzle_emb.weights"
+PREFIX = "inner."
+"""Of all names in a state dict."""
 LEVELS = ("L_level", "H_level")
 """The nets by index: z has the first, y the second."""
 
@@ -66,6 +68,16 @@ def official_initial(layout: Layout) -> tuple[str, ...]:
             return ("H_init",)
         case ManyLatents():
             return (*(f"L{i + 1}_init" for i in range(layout.k)), "H_init")
+
+
+def layout_of(names: Collection[str]) -> Layout:
+    """Tell by the names in a state dict which of the released models it is."""
+    many = sum(f"{PREFIX}L{i}_init" in names for i in range(1, 65))
+    if many:
+        return ManyLatents(k=many)
+    if f"{PREFIX}H_init" not in names:
+        return OneLatent()
+    return TwoLatents(nets=2 if any(LEVELS[1] in name for name in names) else 1)
 
 
 def model_from(config: Mapping[str, Any], layout: Layout) -> Model:
@@ -127,11 +139,8 @@ def weights_from(
     state: Mapping[str, np.ndarray],
     model: Model,
     geometry: Geometry,
-    *,
-    prefix: str = "inner.",
-    dtype: torch.dtype = torch.float32,
 ) -> Weights:
-    """Load an official state dict given as arrays.
+    """Load an official state dict given as arrays, in float32.
 
     Raises:
         ConfigError: a tensor is missing, has another shape, or is not known; all are named.
@@ -140,11 +149,11 @@ def weights_from(
     shapes |= dict.fromkeys(official_initial(model.layout), (model.width,))
     if model.puzzle:
         shapes[TABLE] = (geometry.identifiers, model.puzzle.dim)
-    given = {key.removeprefix(prefix): value for key, value in state.items()}
-    problems = [f"missing {prefix}{key}" for key in shapes if key not in given]
-    problems += [f"unknown {prefix}{key}" for key in given if key not in shapes]
+    given = {key.removeprefix(PREFIX): value for key, value in state.items()}
+    problems = [f"missing {PREFIX}{key}" for key in shapes if key not in given]
+    problems += [f"unknown {PREFIX}{key}" for key in given if key not in shapes]
     problems += [
-        f"{prefix}{key} is {given[key].shape}, expected {shape}"
+        f"{PREFIX}{key} is {given[key].shape}, expected {shape}"
         for key, shape in shapes.items()
         if key in given and given[key].shape != shape
     ]
@@ -152,7 +161,7 @@ def weights_from(
         raise ConfigError("state dict does not fit the model: " + "; ".join(problems))
 
     def load(key: str) -> torch.Tensor:
-        return torch.tensor(given[key]).to(dtype)
+        return torch.tensor(given[key]).float()
 
     return Weights(
         {name: load(official_name(name)) for name in parameters(model, geometry)},

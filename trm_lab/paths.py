@@ -4,18 +4,20 @@ Errors about a path are made here, so that all verbs answer alike: the near miss
 and the command that makes what is missing or takes what was given.
 """
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
-from trm_lab.config.source import near_path, read_yaml
-from trm_lab.errors import ConfigError
+from trm_lab.errors import ConfigError, near_path
 
-STUDY, SWEEP, RECIPE = "a study", "a sweep", "a recipe"
+STUDY, SWEEP, RECIPE, PROFILE = "a study", "a sweep", "a recipe", "a profile of a cluster"
 RUN, RESULTS = "one run", "a study's folder of results"
 TAKEN = {
     STUDY: "`trm-lab plan`, `run`, `status`, `collect`, `fit` and `report` take it",
     SWEEP: "it goes with a study, as `--on {path}`",
     RECIPE: "`trm-lab train {path} --out FOLDER` and `trm-lab explain {path}` take it",
+    PROFILE: "a sweep names it, as `executor: {{kind: slurm, profile: {path.stem}}}`",
     RUN: "`trm-lab eval {path}`, `diagnose` and `explain` take it",
     RESULTS: "`trm-lab status`, `collect`, `fit` and `report` take it",
     "a file of results": "`trm-lab fit` and `trm-lab report` take it",
@@ -31,7 +33,11 @@ def kind_of_data(data: Any) -> str:
         return STUDY
     if keys & {"task", "model", "preset", "train", "supervision"}:
         return RECIPE
-    return SWEEP if keys & {"name", "executor", "execution"} else ""
+    if keys & {"name", "executor", "execution"}:
+        return SWEEP
+    from trm_lab.config.execution import Slurm
+
+    return PROFILE if keys & Slurm.model_fields.keys() else ""
 
 
 def kind_of(path: Path) -> str:
@@ -43,6 +49,8 @@ def kind_of(path: Path) -> str:
         return RESULTS if results or any(path.glob("*/seed-*")) else "a folder"
     if path.suffix == ".nc":
         return "a file of results" if path.is_file() else ""
+    from trm_lab.config.source import read_yaml
+
     try:
         return kind_of_data(read_yaml(path).data)
     except ConfigError:
@@ -69,6 +77,18 @@ def expect(path: Path, *wanted: str) -> None:
             f"`trm-lab train RECIPE --out {path}/CELL/seed-0` makes such a run"
         )
     raise ConfigError(f"{text}; {TAKEN[found].format(path=path)}")
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Refuse a folder that could not be made, or not be written to, without making it.
+
+    Raises:
+        OSError: as making it would.
+    """
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    code = errno.EACCES if nearest.is_dir() else errno.ENOTDIR
+    if code == errno.ENOTDIR or not os.access(nearest, os.W_OK):
+        raise OSError(code, os.strerror(code), str(folder))
 
 
 def missing(path: Path, what: str, made_by: str) -> ConfigError:

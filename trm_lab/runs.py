@@ -20,16 +20,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import TYPE_CHECKING, Any
 
 from trm_lab.atomic import append_text, flush, telling, write_bytes, write_text
-from trm_lab.config.recipe import Recipe
-from trm_lab.config.source import read_yaml
-from trm_lab.config.validate import validate
 from trm_lab.errors import ConfigError, RunBusyError
 from trm_lab.locks import Lock, LocksUnknown, hold, is_held
+
+if TYPE_CHECKING:  # whoever looks at a thousand runs reads no recipe
+    from trm_lab.config.recipe import Recipe
 
 SCHEMA = 1
 """Version of status.json."""
@@ -165,7 +163,7 @@ class RunFolder:
         for left in self.path.rglob("*.tmp-*"):
             left.unlink(missing_ok=True)
 
-    def claim(self, recipe: Recipe) -> None:
+    def claim(self, recipe: "Recipe") -> None:
         """Write the recipe, or make sure that the one already here is the same.
 
         Raises:
@@ -179,11 +177,17 @@ class RunFolder:
                     f"{recipe.id[:8]} seed {recipe.seed}; give another folder"
                 )
             return
+        import yaml
+
         text = yaml.safe_dump(recipe.as_dict(), sort_keys=False, default_flow_style=None)
         write_text(self.recipe_file, text)
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> "Recipe":
         """Read the recipe back."""
+        from trm_lab.config.recipe import Recipe
+        from trm_lab.config.source import read_yaml
+        from trm_lab.config.validate import validate
+
         return validate(Recipe, read_yaml(self.recipe_file))
 
     def ask_to_cancel(self) -> None:

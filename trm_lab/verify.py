@@ -22,7 +22,7 @@ import torch
 
 from trm_lab import official
 from trm_lab.config.blocks import Rope, TokenMLP
-from trm_lab.config.layout import Layout, ManyLatents, OneLatent, TwoLatents
+from trm_lab.config.layout import Layout, TwoLatents
 from trm_lab.config.supervision import Stablemax
 from trm_lab.config.training import AdamATan2 as AdamATan2Setting
 from trm_lab.core.core import Core, Weights
@@ -124,12 +124,13 @@ class _Replay:
         self, recorded: dict[str, np.ndarray], config: dict[str, Any], layout: Layout | None
     ) -> None:
         self.recorded = recorded
-        self.layout = layout or _layout(recorded)
+        weights = _section(recorded, "param/")
+        self.layout = layout or official.layout_of(weights)
         self.model = official.model_from(config, self.layout)
         self.supervision = official.supervision_from(config, self.layout)
         geometry = official.geometry_from(config)
         self.core = Core(self.model, geometry)
-        self.weights = official.weights_from(_section(recorded, "param/"), self.model, geometry)
+        self.weights = official.weights_from(weights, self.model, geometry)
         given = takewhile(lambda i: f"batch{i}/inputs" in recorded, range(3))
         self.batches = [self._batch(i) for i in given]
         self.expanding = isinstance(self.model.mixer, TokenMLP)
@@ -266,16 +267,6 @@ class _Replay:
         if not ((inputs >= 0) & (inputs < vocabulary)).all():
             raise ValueError(f"batch{index}/inputs holds tokens outside 0..{vocabulary - 1}")
         return Batch(inputs, load("labels").long(), load("puzzle_identifiers"))
-
-
-def _layout(recorded: dict[str, np.ndarray]) -> Layout:
-    names = set(recorded)
-    many = sum(f"param/inner.L{i}_init" in names for i in range(1, 65))
-    if many:
-        return ManyLatents(k=many)
-    if "param/inner.H_init" not in names:
-        return OneLatent()
-    return TwoLatents(nets=2 if any("H_level" in name for name in names) else 1)
 
 
 def _section(recorded: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

@@ -3,6 +3,8 @@
 `validate` and the verb that would start something say the same, exit with code 2 and start nothing.
 """
 
+import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,12 @@ def edited(*replacements: tuple[str, str]) -> tuple[str, str]:
     return STUDY, written(*replacements)
 
 
+def slurm(settings: str) -> tuple[str, str]:
+    return SWEEP, f"name: s\nexecutor: {{kind: slurm, {settings}}}\n"
+
+
+ATTENTION = ("mixer: token_mlp", "mixer: {kind: attention, heads: 2}")
+SEED = "seed: the seeds of a study are said by seeds:, and this would be ignored"
 MLP, ATT = "preset: trm_mlp\n", "preset: trm_att\n"
 THOUSAND = list(range(1, 1001))
 
@@ -171,6 +179,23 @@ TABLE: dict[str, tuple[tuple[str, str | bytes], str, str]] = {
     "a key that is no text": (
         (RECIPE, MLP + "3: 4\n"), "2:1", "the name of a setting is text, not 3",
     ),
+    "a setting below a number": (
+        edited(variant("model.n.x: 2")), "19:37",
+        "model.n: input should be a valid integer, not {'x': 2}",
+    ),
+    "a dot at the end": (
+        edited(variant("model.n.: 2")), "19:37",
+        "model.n: input should be a valid integer, not {'': 2}",
+    ),
+    "a list for an option of sbatch": (
+        slurm("extra: {exclude: [n1]}"), "2:33",
+        "executor.extra.exclude: input should be text, a whole number, true or false, not ['n1']",
+    ),
+    "text for an end of a range": (
+        edited(("seeds: [0, 1]", "search: {trials: 2, parameters: {model.T: {low: one, high: 2}}, "
+                "confirm: {seeds: [9]}}\nseeds: [0]")), "20:44",
+        "search.parameters.model.T.low: input should be a number, not 'one'",
+    ),
     # Given twice.
     "a key given twice": (
         edited(("  eval:", "  train: {}\n  eval:")), "16:3", "found duplicate key train",
@@ -182,6 +207,16 @@ TABLE: dict[str, tuple[tuple[str, str | bytes], str, str]] = {
     "a variant given twice": (
         edited(("name: deep", "name: shallow"), ("[deep]", "[shallow]")), "19:6",
         "variants.1.name: 'shallow' is given twice",
+    ),
+    "a variant twice in a contrast": (
+        edited(("[deep]", "[deep, deep]")), "23:77", "contrasts.0.against.1: 'deep' is given twice",
+    ),
+    "a seed of a base": (edited(("base:\n", "base:\n  seed: 3\n")), "5:3", SEED),
+    "a seed of a variant": (edited(variant("seed: 5")), "19:37", SEED),
+    "seeds as a factor": (edited(factors("seed: [1, 2]")), "21:3", SEED),
+    "a searched seed": (
+        edited(("seeds: [0, 1]", "search: {trials: 2, parameters: {seed: {low: 1, high: 2}}, "
+                "confirm: {seeds: [9]}}\nseeds: [0]")), "20:34", SEED,
     ),
     "a recipe given twice": (
         edited(variant("model.n: 1")), "19:5",
@@ -197,12 +232,18 @@ TABLE: dict[str, tuple[tuple[str, str | bytes], str, str]] = {
         "contrasts.0.baseline: no variant 'shalow'; did you mean shallow?",
     ),
     "an unknown series of a fit": (
-        edited(("contrasts:", "fits: [{name: f, law: power, series: TMR}]\ncontrasts:")), "22:30",
+        edited(("contrasts:", "fits: [{name: f, law: power_error, series: TMR}]\ncontrasts:")),
+        "22:36",
         "fits.0.series: no series 'TMR'; did you mean TRM?",
     ),
     "an unknown law": (
         edited(("contrasts:", "fits: [{name: f, law: saturatin}]\ncontrasts:")), "22:18",
         "did you mean 'saturating'?",
+    ),
+    "a law of losses for an accuracy": (
+        edited(("contrasts:", "fits: [{name: f, law: power}]\ncontrasts:")), "22:18",
+        "fits.0: law: power is of a loss, which has no upper end, and puzzle_accuracy is at most "
+        "1; take saturating, power_error, or of a curve that turns log_quadratic or bnsl",
     ),
     "an unknown factor of an exclusion": (
         edited(factors("model.T: [1, 2]", "exclude: [{model.TT: 2}]\n")), "22:12",
@@ -226,6 +267,30 @@ TABLE: dict[str, tuple[tuple[str, str | bytes], str, str]] = {
     "heads that do not divide the width": (
         (RECIPE, ATT + "model: {width: 100}\n"), "2:9",
         "model: width 100 does not split into 8 heads of even width; heads: 10 does",
+    ),
+    "heads of a variant that do not divide the base's width": (
+        edited(variant("model.mixer: {kind: attention, heads: 3}")), "19:37",
+        "model: width 16 does not split into 3 heads of even width; heads: 2 does, or give "
+        "mixer.head_dim",
+    ),
+    "heads among the values of a factor": (
+        edited(ATTENTION, factors("model.mixer.heads: [2, 3]")), "21:26",
+        "model: width 16 does not split into 3 heads of even width",
+    ),
+    "a width of a variant and heads of a factor": (
+        edited(ATTENTION, variant("model.width: 18"), factors("model.mixer.heads: [1, 4]")),
+        "21:26", "into 4 heads of even width; heads: 3 does, or give mixer.head_dim (in deep, "
+        "model.mixer.heads=4)",
+    ),
+    "a searched value that does not go with the base": (
+        edited(("seeds: [0, 1]", "search: {trials: 2, parameters: {model.mixer: {choices: "
+                "[token_mlp, {kind: attention, heads: 3}]}}, confirm: {seeds: [9]}}\nseeds: [0]")),
+        "20:34", "model: width 16 does not split into 3 heads of even width",
+    ),
+    "more puzzles than there are": (
+        edited(("clues: 8, train: 32", "clues: 15, train: 100000")), "5:3",
+        "task: train, validation and test ask for 100,020 puzzles; 4x4 has no more than 4,608 with "
+        "15 clues",
     ),
     "a grid that is no grid": (
         (RECIPE, ATT + "model: {positions: {kind: rope_2d, columns: 7}}\n"), "2:9",
@@ -259,6 +324,60 @@ TABLE: dict[str, tuple[tuple[str, str | bytes], str, str]] = {
     "no workers": (
         (SWEEP, "name: s\nexecutor: {kind: local, workers: 0}\n"), "2:25",
         "executor.workers: input should be greater than or equal to 1, not 0",
+    ),
+    "a width without measure": (
+        edited(("width: 16", "width: 10000000000000000000000")), "6:22",
+        "model.width: input should be less than or equal to 65536, not 10000000000000000000000",
+    ),
+    "a study's name too long for a folder": (
+        edited(("name: tiny", "name: " + "x" * 300)), "1:1",
+        "name: string should have at most 100 characters, not 'xxx",
+    ),
+    "a name of two lines": (
+        edited(("name: deep", 'name: "de\\nep"'), ("[deep]", "[shallow]"),
+               ("baseline: shallow", 'baseline: "de\\nep"')), "19:6",
+        "variants.1.name: must be one line without control characters, not 'de\\nep'",
+    ),
+    "a name that colours the terminal": (
+        edited(("series: TRM}", 'series: "\\e[31mTRM"}')), "18:21",
+        "variants.0.series: must be one line without control characters, not '\\x1b[31mTRM'",
+    ),
+    # What sbatch gets.
+    "an option that a field stands for": (
+        slurm("extra: {time: 10}"), "2:25",
+        "executor: extra: time would overrule what jobs are given; the field timeout_min says that",
+    ),
+    "an option that jobs have of their own": (
+        slurm("extra: {output: x}"), "2:25",
+        "executor: extra: output would overrule what jobs are given; every job has its own",
+    ),
+    "an option that a field says already": (
+        slurm("account: mine, extra: {account: yours}"), "2:40",
+        "executor: extra: account would overrule what jobs are given; the field account says that",
+    ),
+    "a second number of GPUs": (
+        slurm("gpus: 1, extra: {gpus-per-node: 2}"), "2:34",
+        "executor: extra: gpus-per-node would overrule what jobs are given; the field gpus says",
+    ),
+    "an option with a blank": (
+        slurm('extra: {"bad key": x}'), "2:25",
+        "executor: extra: 'bad key' is no long name of an option of sbatch",
+    ),
+    "a partition of two lines": (
+        slurm('partition: "a\\n#SBATCH --x"'), "2:25",
+        "executor.partition: must be one line without control characters, not 'a\\n#SBATCH --x'",
+    ),
+    "an option's value of two lines": (
+        slurm('extra: {comment: "a\\nb"}'), "2:33",
+        "executor.extra.comment: must be one line without control characters, not 'a\\nb'",
+    ),
+    "no such profile": (
+        slurm("profile: nowhere"), "2:25",
+        "executor.profile: no profile 'nowhere' in . and ",
+    ),
+    "a misspelt setting of a sweep's set": (
+        (SWEEP, "name: s\nset:\n  model.widht: 8\n"), "3:3",
+        "model.widht: unknown setting; did you mean width?",
     ),
     # Matrices.
     "no variants": (
@@ -338,7 +457,7 @@ def holds(done: Done, folder: Path, at: str, says: str) -> None:
 
 
 def test_the_table_is_long_enough():
-    assert len(TABLE) >= 60
+    assert len(TABLE) >= 100
 
 
 @pytest.mark.parametrize(("file", "at", "says"), TABLE.values(), ids=TABLE)
@@ -391,6 +510,103 @@ def test_a_sweep_that_does_not_fit_its_study_is_refused(
     written_to(folder, f"name: s\n{more}\n")
     holds(trm_lab("plan", TINY, "--on", "bad.yaml"), folder, at, says)
     holds(trm_lab("run", TINY, "--on", "bad.yaml"), folder, at, says)
+
+
+def test_errors_of_all_levels_come_at_once(folder: Path, trm_lab: TrmLab):
+    typos = [("question", "qestion"), ("seeds:", "seds:"), ("metric:", "metrik:"),
+             ("batch", "bach"), ("width", "widht"), ("[deep]", "[dep]")]  # fmt: skip
+    written_to(folder, written(*typos))
+    expected = (
+        "errors:\n"
+        "bad.yaml:2:1: qestion: unknown setting; did you mean question?\n"
+        "bad.yaml:20:1: seds: unknown setting; did you mean seeds?\n"
+        "bad.yaml:21:1: metrik: unknown setting; did you mean metric?\n"
+        "bad.yaml:23:71: contrasts.0.against.0: no variant 'dep'; did you mean deep?\n"
+        "bad.yaml:6:22: model.widht: unknown setting; did you mean width?\n"
+        "bad.yaml:11:5: train.bach: unknown setting; did you mean batch?\n"
+    )
+    for verb in ("validate", "plan", "run"):
+        assert trm_lab(verb, "bad.yaml") == Done(2, "", expected)
+
+
+def test_a_base_is_looked_at_where_only_what_is_above_it_is_wrong(folder: Path, trm_lab: TrmLab):
+    changes = [("seeds: [0, 1]", "seeds: none"), ("question: Does", "question: 3 #"),
+               ("batch", "bach"), ("name: tiny", "name: tiny\nzzz: 1")]  # fmt: skip
+    written_to(folder, written(*changes))
+    assert trm_lab("validate", "bad.yaml").err == (
+        "errors:\n"
+        "bad.yaml:3:1: question: input should be a valid string, not 3\n"
+        "bad.yaml:21:1: seeds: input should be a list, not 'none'\n"
+        "bad.yaml:2:1: zzz: unknown setting; known: name, question, hypothesis, base, variants, "
+        "factors, mode, exclude, seeds, search, held, metric, fits, contrasts\n"
+        "bad.yaml:12:5: train.bach: unknown setting; did you mean batch?\n"
+    )
+
+
+def test_a_profile_is_known_by_its_keys(folder: Path, trm_lab: TrmLab):
+    written_to(folder, "partition: gpu\ntimeout_min: 5\n")
+    assert trm_lab("validate", "bad.yaml").out == "bad.yaml: a profile of a cluster, valid\n"
+    assert trm_lab("plan", "bad.yaml").err == (
+        "error: bad.yaml: is a profile of a cluster, not a study; a sweep names it, as `executor: "
+        "{kind: slurm, profile: bad}`\n"
+    )
+    (folder / "sweep.yaml").write_text("name: s\nexecutor: {kind: slurm, profile: bad}\n")
+    assert trm_lab("validate", "sweep.yaml") == Done(0, "sweep.yaml: a sweep, valid\n", "")
+    written_to(folder, "partition: gpu\ntimeout_min: 5\nmemory_gb: 4 GB\n")
+    error = "error: bad.yaml:3:1: memory_gb: input should be a valid number, not '4 GB'\n"
+    for arguments in (("validate", "bad.yaml"), ("validate", "sweep.yaml"),
+                      ("plan", TINY, "--on", "sweep.yaml")):  # fmt: skip
+        assert trm_lab(*arguments) == Done(2, "", error)
+
+
+def test_errors_and_warnings_are_to_be_had_as_json(folder: Path, trm_lab: TrmLab):
+    written_to(folder, MLP + "modle: {}\n")
+    done = trm_lab("validate", "bad.yaml", TINY, "--json")
+    assert (done.code, done.err) == (2, "")
+    assert json.loads(done.out) == [
+        {"file": "bad.yaml", "is": "", "warnings": [],
+         "errors": ["bad.yaml:2:1: modle: unknown setting; did you mean model?"]},
+        {"file": TINY, "is": "a study of 2 cells", "warnings": [], "errors": []},
+    ]  # fmt: skip
+    assert trm_lab("validate", TINY, "--json").code == 0
+
+
+@pytest.mark.parametrize("verb", ["plan", "run"])
+def test_a_seed_said_outside_the_study_is_refused(folder: Path, trm_lab: TrmLab, verb: str):
+    done = trm_lab(verb, TINY, "--set", "seed=3")
+    assert done == Done(2, "", f"error: --set seed=3: {SEED}\n")
+    written_to(folder, "name: s\nset: {seed: 3}\n")
+    done = trm_lab(verb, TINY, "--on", "bad.yaml")
+    assert done == Done(2, "", f"error: bad.yaml:2:7: {SEED}\n")
+    assert not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize("detached", [(), ("--detach",)])
+def test_what_cannot_start_leaves_no_folder(
+    folder: Path, trm_lab: TrmLab, monkeypatch: pytest.MonkeyPatch, detached: tuple[str, ...]
+):
+    monkeypatch.setitem(sys.modules, "wandb", None)  # not to be imported, installed or not
+    assert trm_lab("run", TINY, "--as-job").err == (
+        "error: --as-job: the sweep's executor is not slurm\n"
+    )
+    (folder / "bad.yaml").write_text(
+        written(
+            ("kind: sudoku, size: 4, clues: 8", "kind: sudoku_csv, name: x, train_csv: a.csv, "
+             "test_csv: a.csv"),
+        )
+    )  # fmt: skip
+    done = trm_lab("run", "bad.yaml", *detached)
+    assert (done.code, done.err) == (
+        2,
+        "error: a.csv: cannot be read: [Errno 2] No such file or directory: 'a.csv'\n",
+    )
+    (folder / "tracked.yaml").write_text("name: t\nexecution: {trackers: [wandb]}\n")
+    assert trm_lab("run", TINY, "--on", "tracked.yaml", *detached).err == (
+        "error: execution.trackers: no package wandb; pip install 'trm-lab[wandb]', or leave it "
+        "out\n"
+    )
+    assert trm_lab("run", TINY, "--only", "depe", *detached).code == 2
+    assert not (folder / "runs").exists()
 
 
 def test_only_an_unknown_cell_is_refused_with_the_near_miss(folder: Path, trm_lab: TrmLab):

@@ -347,3 +347,16 @@ def test_the_exit_code_of_a_process_is_2(folder: Path, arguments: list[str], trm
     assert done.err.split("Usage")[0] == trm_lab(*arguments).err.split("Usage")[0]
     assert ("No such command 'rnu'" in done.err) == (arguments[0] == "rnu")
     assert sorted(p.name for p in folder.iterdir()) == ["bad.yaml", "here.yaml", "tiny.yaml"]
+
+
+@pytest.mark.parametrize("verb", ["run", "status", "watch"])
+def test_an_option_given_twice_is_refused(folder: Path, trm_lab: TrmLab, verb: str):
+    """Of two the last one would count without a word."""
+    assert refused(trm_lab, verb, "tiny.yaml", "--on", "a.yaml", "--on", "b.yaml") == (
+        "error: --on: given 2 times; give it once\n"
+    )
+
+
+def test_a_list_of_settings_is_given_one_by_one(folder: Path, trm_lab: TrmLab):
+    settings = ("--set", "train.updates=2", "--set", "train.batch=4")
+    assert "2 cells x 2 seeds" in trm_lab("plan", "tiny.yaml", *settings).out

@@ -8,8 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from factories import DEPTHS, Cell, make_study
 
 from tests.cli.conftest import TrmLab
+from trm_lab.fit import fit_study, law_of
+from trm_lab.laws import PowerFloor, SumPower
+from trm_lab.results import collect
+from trm_lab.results.files import write_netcdf
 
 TRUTH = {"E": 1.6, "A_N": 20.0, "A_D": 1300.0, "alpha_N": 0.2, "alpha_D": 0.37}
 
@@ -88,6 +93,13 @@ def test_rows_of_one_value_are_taken_and_a_file_that_was_there_is_said_to_be_rep
     ("arguments", "message"),
     [
         (("runs.csv",), "error: runs.csv: a table needs --law, --y and mostly --cluster"),
+        (("runs.csv", "--on", "x.yaml"), "runs.csv: is a table; --on, --set and --runs go with"),
+        (("runs.csv", "--set", "a=1", "--law", "m4"), "runs.csv: is a table; --on, --set and"),
+        (("runs.csv", "--law", "M4(N)", "--x", "D", "--y", "loss"), "--x: goes with a law's plain"),
+        (
+            ("runs.csv", "--law", "Logistic(D)", "--y", "of,solved", "--cluster", "N"),
+            r"1000 of \d+ in row 0 is no share; did you mean solved,of\?",
+        ),
         (("rums.csv", "--law", "m4", "--x", "D", "--y", "loss"), "did you mean .*runs.csv"),
         (("runs.csv", "--law", "m4", "--x", "D"), "error: --y: name the column to fit"),
         (("runs.csv", "--law", "m4", "--y", "loss"), "law m4: of which column"),
@@ -161,3 +173,141 @@ def test_bad_input_is_one_clear_error_and_writes_nothing(
     assert len(done.err.splitlines()) == 1
     assert re.search(message, done.err), done.err
     assert [p.name for p in table.parent.iterdir()] == ["runs.csv"]
+
+
+def test_a_column_of_any_name_is_fitted_and_its_file_knows_the_law(table: Path, trm_lab: TrmLab):
+    pd.read_csv(table).rename(columns={"N": "n params"}).to_csv("named.csv", index=False)
+    call = ("fit", "named.csv", "--y", "loss", "--interval", "none")
+    done = trm_lab(*call, "--law", 'SumPower("n params", D, E=1.6)', "--out", "a.nc", "--describe")
+    assert done.code == 0, done.err
+    assert "We fitted SumPower('n params', D)" in done.out
+    assert "- [x] Parameters held: E=1.6\n" in done.out
+    assert law_of(xr.load_dataset("a.nc")) == SumPower("n params", "D").hold(E=1.6)
+    done = trm_lab(*call, "--law", "PowerFloor", "--x", "n params", "--cluster", "D")
+    assert done.code == 0, done.err
+    assert law_of(xr.load_dataset("named.power_floor.nc")) == PowerFloor("n params")
+
+
+def test_a_fit_is_written_over_an_older_fit_only(table: Path, trm_lab: TrmLab):
+    pd.read_csv(table).to_xarray().to_netcdf("runs.nc")
+    xr.Dataset({"law": 1}).to_netcdf("other.nc")
+    Path("text.nc").write_text("no netCDF")
+    before = {path.name: path.read_bytes() for path in table.parent.iterdir()}
+    call = ("fit", "runs.nc", "--law", "PowerFloor(D)", "--y", "loss", "--cluster", "N",
+            "--interval", "none", "--out")  # fmt: skip
+    for out, said in (
+        ("runs.nc", "error: --out: runs.nc is what is fitted; give another file"),
+        ("../" + table.parent.name + "/runs.nc", "is what is fitted"),
+        ("other.nc", "error: other.nc: is there and no fit that may be replaced (not a fit of"),
+        ("text.nc", "error: text.nc: is there and no fit that may be replaced"),
+    ):
+        done = trm_lab(*call, out)
+        assert (done.code, done.out) == (2, "")
+        assert said in done.err
+    assert {path.name: path.read_bytes() for path in table.parent.iterdir()} == before
+    assert trm_lab(*call, "fit.nc").out.splitlines()[-1] == "saved: fit.nc"
+    assert trm_lab(*call, "fit.nc").out.splitlines()[-1] == "replaced: fit.nc"
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (2, "2 distinct x for 5 parameters: no estimates; add rows at other x, or hold parameters, "
+            "as `SumPower(N, D, E=VALUE)`; nothing is saved"),
+        (0, "0 distinct x for 5 parameters: no estimates; add rows"),
+    ],
+)  # fmt: skip
+def test_rows_that_give_no_estimates_are_an_error_and_an_older_fit_stays(
+    table: Path, trm_lab: TrmLab, rows: int, said: str
+):
+    call = ("fit", "runs.csv", "--law", "SumPower(N, D)", "--y", "loss", "--interval", "none")
+    assert trm_lab(*call).code == 0
+    before = Path("runs.sum_power.nc").read_bytes()
+    pd.read_csv(table)[:rows].to_csv(table, index=False)
+    done = trm_lab(*call)
+    assert (done.code, done.out) == (2, "")
+    assert f"error: runs.csv: {said}" in done.err
+    assert Path("runs.sum_power.nc").read_bytes() == before
+
+
+def test_a_y_that_is_all_zero_is_an_error(table: Path, trm_lab: TrmLab):
+    pd.read_csv(table).assign(acc=0).to_csv(table, index=False)
+    done = trm_lab("fit", "runs.csv", "--law", "Saturating(D)", "--y", "acc", "--cluster", "N")
+    assert done.code == 2
+    assert "nothing to fit: every acc is 0; train longer, or take a softer y" in done.err
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--draws", "37"), ("--interval", "wild"), ("--level", "0.5"), ("--seed", "0"),
+        ("--delta", "0.5"), ("--out", "a.nc"), ("--share", "E"),
+    ],
+)  # fmt: skip
+def test_an_option_that_would_do_nothing_is_refused(
+    table: Path, trm_lab: TrmLab, option: tuple[str, str]
+):
+    done = trm_lab("fit", "runs.csv", *option)
+    assert done.code == 2
+    assert (
+        done.err == f"error: {option[0]}: without --law the laws of the study's file are fitted\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.csv", "N;D;loss\n1;2;3\n", "a.csv: columns are separated by ';'; save it as .csv"),
+        ("a.csv", "N\tD\tloss\n1\t2\t3\n", r"separated by '\\t'; save it as .csv"),
+        ("a.csv", "N,D,loss\n1,2,diverged\n1,3,4\n",
+         r"loss holds 'diverged', which is no number \(row 0, 1 such rows\); drop"),
+        ("a.csv", 'N,D,loss\n1,2,3\n1,3,"1,000"\n', r"'1,000', .* \(row 1, .*write numbers"),
+        ("a.csv", "N,D,loss\n1,2,3\n-1,3,4\n",
+         r"N must be finite and above 0, not -1 \(row 1, 1 such rows\); drop these rows first"),
+        ("a.csv", "N,D,loss\n1,2,-3\n", r"not -3 \(row 0\); drop such rows first, and say why"),
+        ("a.csv", "\xff\xfeN,D", "a.csv: is not UTF-8 text; save it as CSV UTF-8"),
+        ("a.txt", "N,D,loss\n1,2,3\n", r"a.txt: is neither a study \(.yaml\) nor a table; save"),
+        ("a.csv.gz", "N,D,loss\n1,2,3\n", "a.csv.gz: is neither a study"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_no_good_table_is_told_with_place_and_fix(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    trm_lab: TrmLab,
+    name: str,
+    text: str,
+    said: str,
+):
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(text.encode("latin-1"))
+    done = trm_lab("fit", name, "--law", "SumPower(N, D)", "--y", "loss", "--cluster", "row")
+    assert (done.code, done.out) == (2, "")
+    assert re.search(said, done.err), done.err
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_one_law_of_a_study_uses_the_runs_that_its_own_fits_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trm_lab: TrmLab
+):
+    cells = (*DEPTHS, Cell("hrm", series="HRM", n=3))
+    study = make_study(tmp_path / "runs", cells, states={("n1T1", 1): "diverged"})
+    tree = collect(study)
+    tree["runs/planned"].values[4] = 0  # a run of an earlier plan
+    tree["runs/puzzle_accuracy"].values[7] = np.nan
+    write_netcdf(tree, study / "results.nc")
+    monkeypatch.chdir(tmp_path)
+    done = trm_lab("fit", study, "--law", "Saturating(effective_depth)", "--y", "puzzle_accuracy",
+                   "--cluster", "seed", "--interval", "none", "--where", "series=TRM")  # fmt: skip
+    assert done.code == 0, done.err
+    made = xr.load_dataset(study / "fits" / "saturating.nc")
+    spec = {"name": "a", "law": "saturating", "x": "effective_depth", "y": "puzzle_accuracy"}
+    other = fit_study(tree, {**spec, "series": "TRM"}, draws=2)
+    np.testing.assert_array_equal(made["name_of_row"], other["name_of_row"])
+    np.testing.assert_allclose(made["coefficients"], other["coefficients"])
+    said = "left out of 14 runs: 1 diverged, 1 completed without effective_depth or puzzle_accuracy"
+    assert said in made.attrs["note"]
+    assert said in other.attrs["note"]
+    assert "left out: 3 of 18 rows, not series=TRM" in made.attrs["note"]
+    assert made.attrs["data_hash"] == other.attrs["data_hash"]
+    done = trm_lab("fit", study, "--law", "Saturating(effective_depth)", "--y", "variant")
+    assert "no column 'variant'" in done.err

@@ -123,7 +123,8 @@ def test_accuracies_that_are_all_zero_are_not_fitted(folder: Path, trm_lab: TrmL
     assert rows[1:4] == [[name, "-", "no interval"] for name in ("c", "a", "tau")]
     assert done.out.splitlines()[5:] == [
         "depth: all zero; 4 runs in 2 clusters (seed); no interval; descriptive",
-        "  nothing to fit: every puzzle accuracy is 0; 2 more not in this sweep",
+        "  nothing to fit: every puzzle accuracy is 0; train longer, or take a softer y; 2 more "
+        "not in this sweep",
     ]
     assert "nan" not in done.out
     trm_lab("report", "tiny.yaml")

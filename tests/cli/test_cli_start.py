@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import resource
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 import trm_lab
 from tests.cli.conftest import in_a_process
-from tests.study.tiny import HERE, local, write_files
+from tests.study.tiny import HERE, local, planned, write_files
 
 HEAVY = ("torch", "optuna", "xarray", "submitit", "matplotlib", "pandas", "scipy")
 VERBS = {
@@ -21,7 +22,7 @@ VERBS = {
 }  # fmt: skip
 
 
-def imported(*arguments: str) -> list[str]:
+def imported(*arguments: str, of: tuple[str, ...] = HEAVY) -> list[str]:
     """List the heavy packages that a command imports."""
     code = (
         "import sys\n"
@@ -29,10 +30,10 @@ def imported(*arguments: str) -> list[str]:
         f"sys.argv = ['trm-lab', *{list(arguments)!r}]\n"
         "try:\n    main()\n"
         "except SystemExit:\n    pass\n"
-        f"print([m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)\n"
+        f"print([m for m in {of!r} if m in sys.modules], file=sys.stderr)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return [part for part in HEAVY if f"'{part}'" in done.stderr.splitlines()[-1]]
+    return [part for part in of if f"'{part}'" in done.stderr.splitlines()[-1]]
 
 
 @pytest.mark.slow
@@ -48,6 +49,9 @@ def test_looking_at_studies_imports_nothing_heavy(tmp_path: Path):
     assert imported("validate", study, sweep) == []
     assert imported("presets") == []
     assert imported("explain", "hrm") == []
+    planned(tmp_path).write()
+    # Of a folder no plan is made, and no law is read.
+    assert imported("status", str(tmp_path / "tiny"), of=(*HEAVY, "numpy")) == []
 
 
 def test_help_takes_less_than_two_seconds():
@@ -82,7 +86,22 @@ def test_there_is_a_script_and_a_module():
     assert in_a_process("--version").out == wanted
 
 
-def on_a_terminal(*arguments: str) -> tuple[int, str]:
+def test_an_interrupt_while_importing_ends_without_a_word():
+    code = """
+import os, signal, sys
+class Interrupt:
+    def find_spec(self, name, *_):
+        if name == "trm_lab.cli.app":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+from trm_lab.cli import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+def on_a_terminal(*arguments: str, columns: int = 120) -> tuple[int, str]:
     """Call the command on a terminal; give exit code and everything that it shows."""
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
@@ -90,7 +109,7 @@ def on_a_terminal(*arguments: str) -> tuple[int, str]:
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"},
+        env=os.environ | {"TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": "40"},
     )
     os.close(theirs)
     shown = b""
@@ -112,6 +131,16 @@ def test_a_terminal_gets_a_table(tmp_path: Path):
     assert "\x1b[" in shown
     assert "tiny on here" in shown
     assert "2 cells x 2 seeds in runs/tiny" in shown
+
+
+def test_a_narrow_terminal_gets_whole_words(tmp_path: Path):
+    """Broken between words where that fits, else the lines as long as they are; never cut."""
+    files = write_files(tmp_path, sweep=HERE)
+    for columns in (80, 100):
+        code, shown = on_a_terminal("plan", *files, columns=columns)
+        assert code == 0
+        assert {"94dcb425", "99e168d3", "evaluation", "seeds"} <= set(re.findall(r"\w+", shown))
+        assert "\N{HORIZONTAL ELLIPSIS}" not in shown
 
 
 @pytest.mark.slow

@@ -4,6 +4,9 @@ import errno
 import fcntl
 import json
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,13 +14,16 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from tests.cli.conftest import TrmLab
-from tests.study.tiny import DEEP, HERE, SHALLOW, written
+from tests.cli.conftest import TrmLab, in_a_process
+from tests.study.tiny import DEEP, HERE, SHALLOW, trials, written
 from trm_lab.cli import steering
+from trm_lab.errors import ConfigError
 from trm_lab.runs import RunFolder, State
 from trm_lab.study import checkup, slurm
 from trm_lab.study import steering as study_steering
 from trm_lab.study.attempts import attempted, in_vain
+from trm_lab.study.driver_lock import driven as is_driven
+from trm_lab.study.driver_lock import failure, holder, name_driver, sole_driver
 
 
 @pytest.fixture
@@ -34,6 +40,11 @@ def driven(tmp_path: Path, undisturbed_runs: Path, monkeypatch: pytest.MonkeyPat
 def root(driven: Path) -> Path:
     """The study's folder."""
     return driven / "runs" / "tiny"
+
+
+def of_runs(root: Path) -> dict[str, tuple[float | None, dict[int, float]]]:
+    """Give what the journal has of every run: its value, and those in between."""
+    return {t.user_attrs["run"]: (t.value, t.intermediate_values) for t in trials(root)}
 
 
 def findings(told: str) -> dict[str, tuple[str, str]]:
@@ -206,7 +217,7 @@ def test_doctor_finds_a_torn_journal_and_mends_it(driven: Path, root: Path, trm_
     assert told.code == 1
     found = findings(told.out)
     assert found["journal"] == (
-        "bad", f"{journal}:{lines + 1}: cut short; `--repair` drops them",
+        "bad", f"{journal}:{lines + 1}: cut short; `--repair` mends it",
     )  # fmt: skip
     assert found["status"][0] == "bad"
     assert "dropped a last line cut short" in trm_lab("doctor", str(root), "--repair").out
@@ -215,7 +226,129 @@ def test_doctor_finds_a_torn_journal_and_mends_it(driven: Path, root: Path, trm_
     assert kept.read_bytes().endswith(b'{"op_code": 5, "wor')
 
 
+def test_doctor_does_not_call_a_journal_whole_that_it_took_away(
+    driven: Path, root: Path, trm_lab: TrmLab
+):
+    journal = root / "optuna.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:3], b'{"op_code":4,"wo\n', *lines[4:]]))
+    told = trm_lab("doctor", str(root), "--repair")
+    assert told.code == 0
+    assert "1 unreadable line; a driver writes it anew from the run folders" in told.out
+    found = findings(trm_lab("doctor", str(root), "--json").out)
+    assert found["journal"] == ("note", "none; a driver writes it from the run folders")
+    assert trm_lab("sync", driven / "tiny.yaml", "--on", driven / "here.yaml").code == 0
+    assert findings(trm_lab("doctor", str(root), "--json").out)["journal"] == ("ok", "whole")
+
+
+def test_doctor_writes_a_journal_anew_for_a_study_file(driven: Path, root: Path, trm_lab: TrmLab):
+    journal, before = root / "optuna.journal", of_runs(root)
+    assert len(before) == 4
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:3], b'{"op_code":4,"wo\n', *lines[4:]]))
+    told = trm_lab("doctor", driven / "tiny.yaml", "--on", driven / "here.yaml", "--repair")
+    assert told.code == 0
+    assert "runs/tiny: the trials are those of the run folders" in told.out
+    assert findings(trm_lab("doctor", str(root), "--json").out)["journal"] == ("ok", "whole")
+    assert of_runs(root) == before
+
+
+def test_watching_and_looking_write_nothing(driven: Path, root: Path, trm_lab: TrmLab):
+    lock = root / ".driver.lock"
+    lock.unlink(missing_ok=True)
+    assert trm_lab("watch", str(root)).code == 0
+    trm_lab("doctor", str(root))
+    assert not lock.exists()
+    assert not is_driven(root)
+    with sole_driver(root):
+        assert is_driven(root)
+    assert not is_driven(root)
+
+
 def test_a_dashboard_needs_its_package(driven: Path, root: Path, trm_lab: TrmLab):
     done = trm_lab("dashboard", str(root))
     assert done.code == 2
     assert "pip install 'trm-lab[dashboard]'" in done.err
+
+
+def test_a_driver_that_died_is_told_where_something_is_left(
+    driven: Path, root: Path, trm_lab: TrmLab, monkeypatch: pytest.MonkeyPatch
+):
+    assert failure(root) == ""
+    with pytest.raises(ConfigError), sole_driver(root):
+        raise ConfigError("tiny.yaml:4:9: no such data\nand more")
+    who = holder(root)
+    assert failure(root) == f"{who}: tiny.yaml:4:9: no such data\nand more"
+    words = f"the last driver ended badly: {who}: tiny.yaml:4:9: no such data"
+    assert "driver ended" not in trm_lab("status", root).out  # nothing is left
+    RunFolder(root / DEEP / "seed-1").mark(State.WAITING, "")
+    assert trm_lab("status", root).out.splitlines()[-1] == words
+    assert trm_lab("watch", root, "--every", "0.1").out.splitlines()[-1] == words
+    (root / "driver.log").write_text("a\nb\nerror: tiny.yaml:4:9: no such data\n")
+    assert trm_lab("status", root).out.endswith(f"{words}; `trm-lab logs` shows its words\n")
+    assert trm_lab("logs", root, "-n", "2").out.splitlines() == [
+        f"==> driver: {who}: tiny.yaml:4:9: no such data <==",
+        f"{root / 'driver.log'}:",
+        "b",
+        "error: tiny.yaml:4:9: no such data",
+    ]
+    told = trm_lab("doctor", root, "--json")
+    assert told.code == 1
+    assert findings(told.out)["driver"] == (
+        "bad", f"the last one ended badly: {failure(root)}; `trm-lab run` goes on"
+    )  # fmt: skip
+    with sole_driver(root):
+        assert failure(root) == ""  # one is at work
+    assert failure(root) == ""
+
+
+def test_a_driver_that_was_killed_is_told_and_one_that_was_interrupted_is_not(tmp_path: Path):
+    with pytest.raises(KeyboardInterrupt), sole_driver(tmp_path):
+        raise KeyboardInterrupt
+    assert failure(tmp_path) == ""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    name_driver(tmp_path, gone.pid)
+    assert failure(tmp_path) == ""  # it may only begin
+    gone.wait()
+    assert failure(tmp_path) == f"{holder(tmp_path)}: was killed, or could not begin"
+    (tmp_path / ".driver.json").write_text(json.dumps({"pid": gone.pid, "host": "elsewhere"}))
+    assert failure(tmp_path) == ""  # nobody here can know
+
+
+def test_a_driver_in_the_background_that_cannot_go_on_is_told(driven: Path):
+    study, runs = driven / "tiny.yaml", driven / "away"
+    (runs / "tiny" / "optuna.journal").mkdir(parents=True)
+    arguments = (study, "--runs", runs)
+    assert in_a_process("run", *arguments, "--detach").code == 0
+    deadline = time.monotonic() + 60
+    while not failure(runs / "tiny") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    done = in_a_process("logs", *arguments)
+    assert done.out.startswith("==> driver: process ")
+    assert "\nerror: " in done.out
+
+
+def test_logs_of_a_run_that_printed_nothing_say_so_also_as_json(
+    driven: Path, root: Path, trm_lab: TrmLab
+):
+    run = RunFolder(root / DEEP / "seed-1")
+    run.log.write_text("")
+    asked = ("logs", root, "--only", "deep", "--seed", "1")
+    assert trm_lab(*asked).out.splitlines() == [
+        "==> deep, seed 1: completed <==", f"{run.log}: nothing was printed"
+    ]  # fmt: skip
+    run.log.write_text("1\n2\n3\n")
+    assert json.loads(trm_lab(*asked, "-n", "2", "--json").out) == [
+        {"cell": "deep", "seed": 1, "state": "completed", "error": "", "log": str(run.log),
+         "lines": ["2", "3"]}
+    ]  # fmt: skip
+    assert json.loads(trm_lab("logs", root, "--json").out) == []
+
+
+def test_a_run_that_is_over_cannot_be_cancelled(driven: Path, root: Path, trm_lab: TrmLab):
+    done = trm_lab("cancel", root, "--only", "deep", "--seed", "1")
+    assert (done.code, done.err) == (
+        2, f"error: {root / DEEP / 'seed-1'}: is completed; nothing to cancel\n"
+    )  # fmt: skip
+    assert not RunFolder(root / DEEP / "seed-1").asked_to_cancel()
+    assert trm_lab("cancel", root).code == 0

@@ -27,7 +27,7 @@ from trm_lab.tasks.sudoku_csv import read
 from trm_lab.training import train
 from trm_lab.training.session import Session
 
-DONE = r"completed, best validation accuracy 0\.\d{3}, \d+ s of training"
+DONE = r"completed, best validation puzzle accuracy 0\.\d{3}, \d+ s of training"
 
 
 @pytest.fixture
@@ -210,7 +210,10 @@ def test_a_plan_as_json_holds_the_plan_its_states_and_its_folder(driven: Path, t
     made = json.loads(trm_lab("plan", "tiny.yaml", "--on", "here.yaml", "--json").out)
     plan = planned(Path("runs")).as_dict() | {"sweep_yaml": (driven / "here.yaml").read_text()}
     assert {key: made[key] for key in plan} == json.loads(json.dumps(plan))
-    assert set(made) - set(plan) == {"states", "root", "confounds", "remarks"}
+    assert (made["to_run"], made["jobs"]) == (1, None)
+    assert set(made) - set(plan) == {
+        "states", "root", "confounds", "remarks", "to_run", "seconds", "evaluation_seconds", "jobs",
+    }  # fmt: skip
     assert (made["confounds"], made["remarks"]) == ([], [])
     assert made["root"] == "runs/tiny"
     assert made["states"] == {
@@ -219,12 +222,25 @@ def test_a_plan_as_json_holds_the_plan_its_states_and_its_folder(driven: Path, t
     }  # fmt: skip
 
 
+def test_a_plan_as_json_says_what_it_would_cost_and_send(folder: Path, trm_lab: TrmLab):
+    (folder / "far.yaml").write_text("name: far\nexecutor: {kind: slurm, pack: 3, max_array: 1}\n")
+    made = json.loads(trm_lab("plan", "tiny.yaml", "--on", "far.yaml", "--json").out)
+    assert made["to_run"] == 4
+    # Four starts of 5 s each, and next to nothing after them.
+    assert 20 <= made["seconds"] < 21
+    assert 0 < made["evaluation_seconds"] < made["seconds"] - 20
+    assert (made["jobs"]["count"], made["jobs"]["array"]) == (2, 1)
+    assert "#SBATCH --time=60\n" in made["jobs"]["sbatch"]
+    assert made["jobs"]["sbatch"] in trm_lab("plan", "tiny.yaml", "--on", "far.yaml").out
+
+
 def test_the_status_lists_every_planned_run(driven: Path, trm_lab: TrmLab):
     shutil.rmtree(driven / "runs" / "tiny" / DEEP / "seed-1")
     told = trm_lab("status", "tiny.yaml", "--on", "here.yaml")
     assert told == trm_lab("status", "runs/tiny")
     rows = listed(told.out)
-    assert rows[0] == ["cell", "seed", "state", "update", "of", "best validation", "seconds",
+    assert rows[0] == ["cell", "seed", "state", "update", "of",
+                       "best validation puzzle accuracy", "seconds",
                        "attempt", "job", "why"]  # fmt: skip
     assert [row[:5] for row in rows[1:5]] == [
         ["shallow", "0", "completed", "4", "4"],
@@ -268,7 +284,7 @@ def test_the_status_as_json_has_one_entry_a_run(driven: Path, trm_lab: TrmLab):
             "state": "completed",
             "update": 4,
             "of": 4,
-            "best validation": status["best"]["puzzle_accuracy"],
+            "best validation puzzle accuracy": status["best"]["puzzle_accuracy"],
             "seconds": status["seconds"],
             "attempt": 1,
             "job": "",
@@ -453,6 +469,12 @@ def test_data_sets_are_inspected(folder: Path, trm_lab: TrmLab):
     assert re.match(r"fingerprint [0-9a-f]{16,64}\n\ntrain: 32 puzzles\n\n", told)
     assert "\nvalidation: 8 puzzles\n" in told
     assert "\ntest: 12 puzzles\n" in told
+    made = json.loads(trm_lab("data", "inspect", "recipe.yaml", "--json").out)
+    assert made["fingerprint"] == told.split()[1]
+    assert [row["puzzles"] for row in made["validation"]] == [8] * len(made["validation"])
+    assert [row["median"] for row in made["test"] if row["measure"] == "clues"] == [8]
+    (first, *_) = json.loads(trm_lab("data", "inspect", file, "--json").out)["puzzles"]
+    assert (first["source"], first["puzzles"], first["measure"]) == ("all", 1000, "clues")
 
 
 def test_data_sets_are_built(folder: Path, trm_lab: TrmLab):

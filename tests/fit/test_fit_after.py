@@ -23,6 +23,7 @@ from trm_lab.fit import (
     suggest_runs,
 )
 from trm_lab.fit.describe import rounded
+from trm_lab.fit.saved import rows_of
 from trm_lab.laws import SumPower
 
 pytestmark = [
@@ -197,7 +198,7 @@ def test_a_back_test_without_a_split_is_refused(asked: dict, message: str):
     [
         (3, 0.0, None, ["Power(x)"], "loss is 0 in row 3: residuals of ln y need values above 0"),
         (3, -1.0, "raw", ["Power(x)"], r"loss must lie in \[0, inf\], not -1 \(row 3\)"),
-        (3, 0.0, None, ["Power(x)", "M4(x)"], "law m4 needs values above 0; take other laws, or"),
+        (3, 0.0, None, ["Power(x)", "M4(x)"], "law m4 needs values above 0; drop such rows"),
         (3, 0.0, "raw", ["Power(x)", "M4(x)"], "loss is 0 in row 3: law m4 needs values above 0"),
         (slice(None), 0.0, None, ["Power(x)"], "every loss is 0, so there is nothing to predict"),
     ],
@@ -328,3 +329,32 @@ def test_influence_on_chinchilla_has_the_measured_jackknife(shared: Path):
     )  # fmt: skip
     stderr = influence(made).jackknife_stderr.sel(param=["alpha_N", "alpha_D"])
     np.testing.assert_allclose(stderr, [0.0226, 0.0163], rtol=0.01)
+
+
+def test_a_description_names_weights_groups_and_the_likelihood():
+    rows = runs().assign(arm=lambda t: np.where(t.index % 2, "a", "b"), w=2.0)
+    made = fit(rows, "y", "SumPower(N, D, E=1.7)", weights="w", by="arm", share=["alpha_N"],
+               objective="least_squares", interval="none")  # fmt: skip
+    text = describe(made)
+    assert "y of 40 rows by arm (parameters: alpha_N in common, all others once per arm)" in text
+    assert "minimising the sum of squared residuals, rows weighted by w; residuals are" in text
+    assert "residuals of the logarithm, weights w\n" in text
+    assert "- [x] Parameters held: E=1.7\n" in text
+    assert made.attrs["weights_name"] == rows_of(made).weights_name == "w"
+    assert law_of(made) == SumPower("N", "D").hold(E=1.7)
+    alone = fit(rows, "y", "Power(N)", by="arm", objective="student_t", interval="none")
+    assert "by arm (parameters: all once per arm)" in describe(alone)
+    assert "minimising the negative log likelihood of Student's t" in describe(alone)
+    assert "weight" not in describe(alone)
+
+
+@pytest.mark.parametrize("rows", [0, 2])
+def test_a_description_of_nothing_claims_nothing(rows: int):
+    made = fit(runs()[:rows], "y", "SumPower(N, D)")
+    text = describe(made)
+    assert "nan" not in text
+    assert "descended" not in text
+    assert text.startswith("We could not fit SumPower(N, D)")
+    assert f"There are no estimates. Status: {made.attrs['status']}" in text
+    for item in ("Optimiser and starts", "Value at the optimum", "Identifiability"):
+        assert f"- [ ] {item}: to be filled in: no estimates" in text

@@ -6,7 +6,10 @@ import pytest
 
 from trm_lab.fit import ClusterWarning, contrast, describe, fit, predict
 from trm_lab.fit.clusters import fewest, resample, strata
-from trm_lab.fit.intervals import expanded
+from trm_lab.fit.intervals import LEAST, directions, expanded, information
+from trm_lab.fit.problem import Problem
+from trm_lab.fit.saved import rows_of
+from trm_lab.fit.verdicts import tightest
 from trm_lab.laws import Grouped, Saturating
 
 LAW = Saturating("x")
@@ -104,7 +107,13 @@ def test_a_group_of_one_cluster_has_no_interval(interval: str):
     [
         (3, [], "not_identified", "3 distinct x in b for 3 parameters of its own: no interval"),
         (2, ["tau"], "not_identified", "2 distinct x in b for 2 parameters of its own"),
-        (2, [], "not_identified", "2 distinct x in b for 3 parameters of its own: no interval"),
+        (
+            2,
+            [],
+            "not_identified",
+            "2 distinct x in b for 3 parameters of its own: no estimates; add rows at other x, or "
+            "hold parameters, as `Saturating(x, c=VALUE)`",
+        ),
         (3, ["tau"], "converged", ""),
     ],
 )
@@ -151,3 +160,82 @@ def test_a_contrast_keeps_every_kind_of_cluster():
     assert (found.attrs["n_clusters"], found.attrs["fewest_clusters"]) == (10, 7)
     lower, upper = found.ci.values
     assert lower <= 0.1 <= upper
+
+
+# -- resamples that tell no law ------------------------------------------------------------------
+
+
+def grid_of_arms() -> pd.DataFrame:
+    """Give three equal arms over 3 sizes x 3 amounts of data, with 0.4 % noise."""
+    N, D = (a.ravel() for a in np.meshgrid([1e6, 4e6, 1.6e7], [1e8, 1e9, 1e10]))
+    rows = pd.DataFrame({"N": np.tile(N, 3), "D": np.tile(D, 3), "arm": np.repeat([*"abc"], 9)})
+    noise = 0.004 * np.random.default_rng(0).standard_normal(27)
+    rows["loss"] = (1.6 + 20 * rows.N**-0.2 + 1300 * rows.D**-0.37) * np.exp(noise)
+    return rows.assign(cell=np.tile(np.arange(9), 3))
+
+
+def told_by(rows: pd.DataFrame, law: str, **settings: object) -> tuple[np.ndarray, Problem]:
+    """Give the directions that rows tell at their optimum, and the problem."""
+    made = fit(rows, "loss", law, interval="none", objective="least_squares", **settings)
+    problem = rows_of(made).problem
+    return directions(problem, problem.from_own(made["coefficients"].values)), problem
+
+
+def test_the_information_of_a_resample_is_relative_to_the_data():
+    rows = grid_of_arms()[:9]
+    told, problem = told_by(rows, "SumPower(N, D)")
+    assert told.shape == (9, 5)
+    assert information(told, np.full(9, 3)) == pytest.approx(3)
+    two_sizes = np.where(rows.N < 1e7, 1, 0)
+    assert tightest(problem, two_sizes > 0).spare == 1  # enough places, on which any floor fits
+    assert information(told, two_sizes) < 1e-12
+    assert information(told, np.where(rows.index == 4, 0, 1)) > 0.3  # without the grid's middle
+
+
+@pytest.mark.slow  # a joint search
+def test_groups_that_differ_by_noise_tell_nothing_more():
+    rows = grid_of_arms()
+    told, problem = told_by(
+        rows, "SumPower(N, D)", cluster="cell", by="arm", share=["E", "alpha_N", "alpha_D"]
+    )
+    assert told.shape == (27, 9)
+    assert information(told, np.ones(27)) == pytest.approx(1)
+    two_sizes = np.where(rows.N < 1e7, 1, 0)
+    assert tightest(problem, two_sizes > 0).spare == 4
+    assert information(told, two_sizes) < 1e-12
+    assert information(told, np.where(rows.cell == 4, 0, 1)) > 0.3
+
+
+def test_parameters_that_the_data_do_not_tell_are_no_reason_to_leave_resamples_out():
+    rows = pd.DataFrame({"x": [1.0, 2.0, 4.0, 8.0, 16.0], "again": [2.0, 4.0, 8.0, 16.0, 32.0]})
+    rows["loss"] = 2 + 3 * rows.x**-0.5
+    told, problem = told_by(rows, "SumPower(x, again, E=2)")
+    assert told.shape[1] < problem.free.sum()
+    assert information(told, np.array([0, 1, 1, 1, 2])) > LEAST
+
+
+@pytest.mark.slow  # a joint search, and 150 joint refits
+def test_groups_that_share_a_law_have_the_intervals_of_that_law():
+    rows, share = grid_of_arms(), ["E", "alpha_N", "alpha_D"]
+
+    def width(**settings: object) -> np.ndarray:
+        made = fit(rows, "loss", "SumPower(N, D)", cluster="cell", objective="least_squares",
+                   draws=150, **settings)  # fmt: skip
+        assert made.attrs["status"] == "converged"
+        return np.diff(made["ci"].sel(param=share).values)[:, 0]
+
+    one = width()
+    ratio = width(by="arm", share=share) / one
+    print(f"bootstrap of groups against no groups {ratio.round(2)}")
+    assert (ratio > 0.6).all()
+    assert (ratio < 1.6).all()
+    sandwich = width(by="arm", share=share, interval="sandwich")
+    assert (one < 2.5 * sandwich).all()
+
+
+def test_groups_that_differ_in_nothing_are_no_places_of_the_design():
+    rows = arms({"a": list(range(9)), "b": list(range(9))}, {"a": 3, "b": 3})
+    rows["y"] = 0.9 - 0.6 * np.exp(-rows.x / 20)
+    made = fit(rows, "y", LAW, by="arm", share=["c", "a", "tau"], cluster="seed", draws=4)
+    assert made.attrs["n_distinct_x"] == 3
+    assert made.attrs["status"] == "not_identified"

@@ -8,7 +8,7 @@ import xarray as xr
 from factories import DEPTHS, Cell, make_study
 
 from trm_lab.errors import ConfigError
-from trm_lab.fit import fit_specs, fit_study, save_fit
+from trm_lab.fit import describe, fit_specs, fit_study, save_fit
 from trm_lab.results import collect, data_hash, gather
 
 SPEC = {"name": "depth", "law": "saturating", "x": "effective_depth", "y": "puzzle_accuracy"}
@@ -48,6 +48,9 @@ def test_variants_can_be_chosen_and_runs_outside_the_plan_stay_out(study: Path):
     assert few.attrs["n_points"] == 5
     assert few.attrs["variants"] == "n1T1, n2T2"
     assert few.attrs["status"] == "not_identified"
+    text = describe(fit_study(tree, {**SPEC, "series": "TRM", "variants": ["n1T1", "n2T2"]}))
+    assert "puzzle_accuracy of 5 runs (series TRM; variants n1T1, n2T2), minimising" in text
+    assert "- [x] How N, D and FLOPs are counted: as in the study's results" in text
     tree["runs/planned"].values[:] = 0
     assert fit_study(tree, SPEC).attrs["status"] == "too_few_points"
 

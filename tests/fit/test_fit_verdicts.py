@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.optimize import least_squares, lsq_linear
 
@@ -270,7 +270,9 @@ def test_nothing_is_fitted_to_accuracies_that_are_all_zero(law: str):
     made = law_named(law, "x")
     found = fit(data, "puzzle_accuracy", made, cluster="seed", draws=10)
     assert found.attrs["status"] == "all_zero"
-    assert found.attrs["note"] == "nothing to fit: every puzzle accuracy is 0"
+    assert found.attrs["note"] == (
+        "nothing to fit: every puzzle accuracy is 0; train longer, or take a softer y"
+    )
     assert (found.attrs["interval"], found.attrs["descriptive"]) == ("none", 1)
     assert found.sizes["draw"] == 0
     for name in ("coefficients", "ci", "curve", "fitted", "band"):
@@ -323,6 +325,11 @@ LEVELS = {"Saturating": ("c",), "PowerError": ("e",), "NeverSolved": ("w",), "Lo
     st.sampled_from(sorted(LEVELS)),
     st.lists(st.floats(0, 1), min_size=8, max_size=8),
     st.booleans(),
+)
+@example(  # a slope of which nothing is told: its variance is huge and finite
+    "Logistic",
+    [0, 0.95, 0, 0, 0.8499849932636676, 0.3884608872158587, 0, 0.37052815425594426],
+    True,
 )
 def test_floors_ceilings_and_chance_never_leave_the_unit_interval(
     name: str, y: list[float], counts: bool

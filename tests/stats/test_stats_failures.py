@@ -55,6 +55,14 @@ def test_arms_without_a_difference_have_a_p_of_one(failed: int):
     assert compare_failures(failed, 5, failed, 5).p == 1.0
 
 
+def test_a_handful_of_runs_is_descriptive():
+    assert [failure_rate(1, n).descriptive for n in (2, 4, 5)] == [True, True, False]
+    few, enough = compare_failures(1, 4, 0, 9), compare_failures(1, 5, 0, 9)
+    assert (few.a.descriptive, few.b.descriptive, few.difference.descriptive) == (True, False, True)
+    assert not enough.difference.descriptive
+    assert summarize([0.8, 0.9], 1).failure_rate.descriptive
+
+
 def test_no_runs_no_comparison():
     found = compare_failures(0, 0, 1, 5)
     assert np.isnan([found.p, found.difference.estimate]).all()

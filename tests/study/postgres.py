@@ -6,8 +6,10 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 PASSWORD = "p@ss:word/%"
@@ -21,9 +23,19 @@ def programs() -> Path | None:
     return found[-1].parent if found else Path(on_path).parent if on_path else None
 
 
+@dataclass(frozen=True)
+class Server:
+    """A server that runs."""
+
+    port: int
+    """On 127.0.0.1."""
+    start: Callable[[], None]
+    stop: Callable[[], None]
+
+
 @contextmanager
-def server(binaries: Path) -> Iterator[int]:
-    """Start a server that asks user `lab` for PASSWORD; give its port on 127.0.0.1."""
+def server(binaries: Path) -> Iterator[Server]:
+    """Start a server that asks user `lab` for PASSWORD."""
     user = _user()
     folder = Path(tempfile.mkdtemp(prefix="trm-pg-"))
     try:
@@ -39,11 +51,13 @@ def server(binaries: Path) -> Iterator[int]:
               "--auth=scram-sha-256", f"--pwfile={folder / 'password'}")  # fmt: skip
         options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
         control = binaries / "pg_ctl", "-D", folder / "data", "-l", folder / "log"
-        _call(user, folder, *control, "-w", "-o", options, "start")
+        start = partial(_call, user, folder, *control, "-w", "-o", options, "start")
+        stop = partial(_call, user, folder, *control, "-w", "-m", "immediate", "stop")
+        start()
         try:
-            yield port
+            yield Server(port, start, stop)
         finally:
-            _call(user, folder, *control, "-w", "-m", "immediate", "stop")
+            stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

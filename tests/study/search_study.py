@@ -57,7 +57,7 @@ def best_at_a_hundredth(run: Run, update: int) -> float:
 class Scripted:
     """Writes the records of its runs, one evaluation at every look."""
 
-    max_attempts, poll_seconds, silence = 1, 0.0, ""
+    max_attempts, poll_seconds, silence, unsure = 1, 0.0, "", ()
 
     def __init__(self, curve: Curve = best_at_a_hundredth, capacity: int = 1) -> None:
         self.curve, self.capacity = curve, capacity
@@ -81,9 +81,10 @@ class Scripted:
     def room(self, jobs: Collection[Job]) -> int:
         return self.capacity - len(jobs)
 
-    def refresh(self) -> None:
+    def refresh(self) -> dict[str, Any]:
         for job in self.jobs:
             job.advance()
+        return {}
 
 
 class _Written:

@@ -7,20 +7,25 @@ import json
 import os
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.study.tiny import EXECUTION, ORDER, planned, runs_by_key
-from trm_lab.config.execution import Execution, Slurm, Sweep
+from tests.cli.conftest import in_a_process
+from tests.study.tiny import EXECUTION, LESS, ORDER, planned, runs_by_key
+from trm_lab.config.execution import Execution, InProcess, Slurm, Sweep
 from trm_lab.errors import ConfigError
 from trm_lab.runs import State
 from trm_lab.study import attempts, slurm
+from trm_lab.study.checkup import study as study_findings
 from trm_lab.study.cluster import Cluster
-from trm_lab.study.jobs import text
+from trm_lab.study.driver import drive
+from trm_lab.study.driver_lock import sole_driver
+from trm_lab.study.jobs import send_driver, text
 from trm_lab.study.overview import overview
-from trm_lab.study.plan import Plan, load_sweep
+from trm_lab.study.plan import Plan, Run, load_sweep
 from trm_lab.study.steering import cancel
 
 SBATCH = """#!/bin/sh
@@ -79,7 +84,7 @@ def test_the_queue_is_read_with_names_that_hold_the_separator(site: Path):
     assert found["12_3"] == slurm.Queued("12_3", "PENDING", "Priority", "", "trm|a")
     assert (found["12_3"].live, found["12_3"].pending) == (True, True)
     assert (found["13"].live, found["13"].pending) == (True, False)
-    assert slurm.reasons(["12_3", "13", "14"]) == {"12_3": "pending: Priority", "13": ""}
+    assert (found["12_3"].waits, found["13"].waits) == ("pending: Priority", "")
     assert slurm.array_limit() == 3
 
 
@@ -90,10 +95,12 @@ def test_silence_is_no_empty_queue(site: Path):
 
 
 def test_accounts_name_the_state_alone_and_may_be_off(site: Path):
-    assert slurm.accounted(["12"]) == {}
+    assert slurm.accounted("12", "a") == ""
     assert not slurm.accounting()
-    (site / "accounts").write_text("12_0|CANCELLED by 1000\n12_1|OUT_OF_MEMORY\n")
-    assert slurm.accounted(["12_0", "12_1"]) == {"12_0": "CANCELLED", "12_1": "OUT_OF_MEMORY"}
+    (site / "accounts").write_text("12_0|CANCELLED by 1000|a\n12_1|OUT_OF_MEMORY|a|b\n")
+    assert slurm.accounted("12_0", "a") == "CANCELLED"
+    assert slurm.accounted("12_1", "a|b") == "OUT_OF_MEMORY"
+    assert slurm.accounted("12_1", "a") == ""  # an id of another time
     assert slurm.accounting()
 
 
@@ -155,6 +162,25 @@ def test_runs_are_sent_in_arrays_of_the_clusters_size(site: Path, plan: Plan):
     assert attempts.newest_jobs(plan.root) == {key: job.id for key, job in sent.items()}
 
 
+def test_a_driver_s_job_hands_no_limit_of_threads_on_to_its_runs(site: Path, tmp_path: Path):
+    assert send_driver(Slurm(cpus=4, pack=2), tmp_path, "tiny", ("run", "tiny.yaml")) == "17"
+    lines = (site / "submitted-0").read_text().splitlines()
+    assert "#SBATCH --cpus-per-task=1" in lines
+    assert not [line for line in lines if "NUM_THREADS" in line]
+
+
+def test_a_refused_driver_s_job_is_told_once_with_a_hint(
+    site: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    (site / "refusal").write_text("sbatch: error: invalid partition specified: gpuu\n")
+    with pytest.raises(ConfigError) as caught:
+        send_driver(Slurm(partition="gpuu"), tmp_path, "tiny", ("run", "tiny.yaml"))
+    assert str(caught.value) == (
+        "sbatch: error: invalid partition specified: gpuu; `sinfo -s` lists the partitions"
+    )
+    assert capfd.readouterr() == ("", "")
+
+
 def test_several_runs_share_a_job(site: Path, plan: Plan):
     sent = cluster(plan, pack=3).submit(list(plan.runs()))
     assert [job.id for job in sent.values()] == ["17_0", "17_0", "17_0", "17_1"]
@@ -179,22 +205,88 @@ def test_a_refusal_is_told_in_sbatchs_words_with_a_hint_and_leaves_nothing(site:
     with pytest.raises(ConfigError) as caught:
         cluster(plan, partition="gpuu").submit(list(plan.runs()))
     assert str(caught.value) == (
-        "sbatch: error: invalid partition specified: gpuu error: Batch job submission failed: x; "
+        "sbatch: error: invalid partition specified: gpuu; error: Batch job submission failed: x; "
         "`sinfo -s` lists the partitions"
     )
     assert list((plan.root / "jobs").iterdir()) == []
 
 
-def test_a_full_queue_is_waited_for_if_something_of_ours_is_in_it(site: Path, plan: Plan):
-    executor = cluster(plan)
+def test_a_limit_is_waited_for_if_a_job_of_the_users_is_there_or_some_were_taken(
+    site: Path, plan: Plan
+):
+    executor, runs = cluster(plan), list(plan.runs())
     refusal = "sbatch: error: QOSMaxSubmitJobPerUserLimit\n"
     (site / "refusal").write_text(refusal)
     with pytest.raises(ConfigError, match="QOSMaxSubmitJobPerUserLimit"):
-        executor.submit(list(plan.runs()))
-    show(site, ("9", "RUNNING"), name="trm-tiny-00000000")
+        executor.submit(runs)
+    assert list((plan.root / "jobs").iterdir()) == []
+    show(site, ("9", "RUNNING"), name="trm-other-1-00000000")
     executor.refresh()
-    assert executor.submit(list(plan.runs())) == {}
+    assert executor.submit(runs) == {}
+    executor.refresh()
     assert "QOSMaxSubmitJobPerUserLimit" in executor.silence
+    later = cluster(plan)
+    (site / "refusal").unlink()
+    later.submit(runs[:1])
+    (site / "refusal").write_text(refusal)
+    show(site, ("17", "COMPLETED"))
+    later.refresh()
+    assert later.submit(runs[1:]) == {}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "Unable to contact slurm controller (connect failure)",
+        "Zero Bytes were transmitted or received",
+        "Slurm backup controller in standby mode",
+        "Protocol authentication error",
+        "Required partition not available (inactive or drained)",
+        "Resource temporarily unavailable",
+    ],
+)
+def test_a_controller_that_is_away_is_waited_for_with_nothing_of_ours_there(
+    site: Path, plan: Plan, words: str
+):
+    executor = cluster(plan)
+    (site / "refusal").write_text(f"sbatch: error: Batch job submission failed: {words}\n")
+    assert executor.submit(list(plan.runs())) == {}
+    assert executor.silence.startswith(f"sbatch: error: Batch job submission failed: {words}")
+    assert set(executor.unsure) == set(ORDER[2:] + ORDER[:1])  # an array of 3
+    assert len(list((plan.root / "jobs").iterdir())) == 1  # it may have been taken
+
+
+def test_sbatch_is_left_alone_the_longer_the_more_often_it_could_not(
+    site: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
+):
+    now, tries, executor = 1000.0, [], cluster(plan)
+    monkeypatch.setattr("trm_lab.study.cluster.time.monotonic", lambda: now)
+    (site / "refusal").write_text("sbatch: error: Resource temporarily unavailable\n")
+    for second in range(0, 3600, 15):
+        now = 1000.0 + second
+        before = len(list(site.glob("submitted-*")))
+        executor.submit(list(plan.runs()))
+        if len(list(site.glob("submitted-*"))) > before:
+            tries.append(second)
+        executor.refresh()
+    assert tries == [0, 60, 180, 420, 900, 1500, 2100, 2700, 3300]
+    (site / "refusal").unlink()
+    now += 600
+    assert len(executor.submit(list(plan.runs()))) == 4
+    assert executor.silence == ""
+
+
+def test_what_was_sent_before_a_refusal_is_told_and_the_refusal_comes_next(site: Path, plan: Plan):
+    executor, runs = cluster(plan), list(plan.runs())
+    (site / "bin" / "sbatch").write_text(
+        f"#!/bin/sh\n[ -e {site}/once ] && {{ echo 'sbatch: error: invalid qos' >&2; exit 1; }}\n"
+        f"touch {site}/once; echo Submitted batch job 17\n"
+    )
+    sent = executor.submit(runs)
+    assert [job.id for job in sent.values()] == ["17_0", "17_1", "17_2"]
+    assert [batch.id for batch in attempts.batches(plan.root)] == ["17"]
+    with pytest.raises(ConfigError, match="invalid qos"):
+        executor.submit(runs[3:])
 
 
 def test_a_job_is_gone_only_after_two_looks_without_it(site: Path, plan: Plan):
@@ -228,9 +320,12 @@ def test_a_job_that_ended_says_how(site: Path, plan: Plan):
         ended = job.done()
     assert ended
     assert (job.failure(), job.cancelled()) == ("SLURM says OUT_OF_MEMORY", False)
-    (site / "accounts").write_text("17|CANCELLED by 0\n")
     show(site)
     executor.refresh()
+    (site / "accounts").write_text("17|CANCELLED by 0|jupyter\n")  # whose id it is by now
+    assert (job.failure(), job.cancelled()) == ("SLURM says OUT_OF_MEMORY", False)
+    name = attempts.batches(plan.root)[0].name
+    (site / "accounts").write_text(f"17|CANCELLED by 0|{name}\n")
     assert (job.failure(), job.cancelled()) == ("SLURM says CANCELLED", True)
 
 
@@ -324,23 +419,83 @@ def test_batches_are_in_the_order_in_which_they_were_sent(site: Path, plan: Plan
     assert attempts.newest_jobs(plan.root) == {runs[0].key: ids[-1]}
 
 
+def timed_out(site: Path, executor: Cluster, runs: list[Run]) -> str:
+    """Let sbatch say nothing of an array of runs; give the jobs' name."""
+    (site / "refusal").write_text("sbatch: error: Socket timed out on send/recv operation\n")
+    assert executor.submit(runs) == {}
+    (site / "refusal").unlink()
+    return max(attempts.batches(executor.root), key=lambda batch: batch.number).name
+
+
 @pytest.mark.parametrize("taken", [True, False])
-def test_a_batch_of_which_sbatch_said_nothing_is_looked_for(site: Path, plan: Plan, taken: bool):
+def test_a_batch_of_which_sbatch_said_nothing_is_looked_for(
+    site: Path, plan: Plan, taken: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("trm_lab.study.cluster.FIRST_PAUSE", 0.0)
     runs, executor = list(plan.runs()), cluster(plan)
     executor.submit(runs[:1])
     show(site, ("17", "RUNNING"))
-    executor.refresh()
-    (site / "refusal").write_text("sbatch: error: Socket timed out on send/recv operation\n")
-    assert executor.submit(runs[1:]) == {}
+    name = timed_out(site, executor, runs[1:])
     assert "Socket timed out" in executor.silence
-    (site / "refusal").unlink()
+    for _ in range(3):
+        assert executor.refresh() == {}
+    (site / "queue").rename(site / "away")
+    for _ in range(9):
+        assert executor.refresh() == {}  # silence says nothing
+    (site / "away").rename(site / "queue")
+    assert list(executor.unsure) == [run.key for run in runs[1:]]
+    assert executor.submit(runs[1:]) == {}
     if taken:
-        show(site, ("30_0", "RUNNING"), ("30_1", "PENDING"), ("30_2", "PENDING"))
-    sent = executor.submit(runs[1:])
+        show(site, ("30_0", "RUNNING"), ("30_1", "PENDING"), ("30_2", "PENDING"), name=name)
+    sent = executor.refresh()
+    assert list(executor.unsure) == []
+    if not taken:
+        assert sent == {}
+        sent = executor.submit(runs[1:])
     assert [job.id for job in sent.values()] == (
         ["30_0", "30_1", "30_2"] if taken else ["18_0", "18_1", "18_2"]
     )
     assert len(list(site.glob("submitted-*"))) == (2 if taken else 3)
+    assert len(attempts.batches(plan.root)) == 2
+    assert executor.silence == ""
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_runs_cancelled_while_their_batch_is_in_doubt_leave_the_queue(
+    site: Path, tmp_path: Path, count: int
+):
+    sweep = Sweep(name="c", executor=Slurm(poll_seconds=0.01), execution=EXECUTION)
+    plan, told = planned(tmp_path / "runs", sweep=sweep), []
+    runs, looks = runs_by_key(plan), []
+    (site / "refusal").write_text("sbatch: error: Socket timed out on send/recv operation\n")
+
+    def tick() -> None:
+        looks.append(1)
+        if len(looks) == 1:
+            for key in ORDER[:count]:
+                runs[key].folder.ask_to_cancel()
+        if len(looks) == 2:  # it was taken all the same, and is found
+            (site / "refusal").unlink()
+            show(site, ("30_0", "PENDING"), ("30_1", "RUNNING"), ("30_2", "RUNNING"))
+        if len(looks) == 4:
+            show(site, ("30_0", "CANCELLED"), ("30_1", "CANCELLED"), ("30_2", "CANCELLED"))
+        if len(looks) == 6 and count == 1:
+            raise KeyboardInterrupt
+
+    drive_ = partial(drive, plan, tick=tick, say=told.append)
+    if count == 4:
+        assert drive_() == {State.CANCELLED: 4}
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            drive_()
+    said = (site / "cancelled").read_text().split()
+    assert {word for word in said if word != "--quiet"} == {f"30_{i}" for i in range(min(count, 3))}
+    assert runs[ORDER[0]].folder.state() is State.CANCELLED
+    assert told == [
+        f"{plan.root}: sbatch: error: Socket timed out on send/recv operation",
+        f"{plan.root}: SLURM answers again",
+    ]
+    assert [line["job"] for line in attempts.attempts(runs[ORDER[1]].folder)] == ["30_1"]
 
 
 def test_the_room_is_counted_in_jobs(site: Path, plan: Plan):
@@ -378,6 +533,39 @@ def test_cancelling_takes_only_live_jobs_that_are_ours(site: Path, plan: Plan):
     assert (site / "cancelled").read_text() == "--quiet 17_1 44\n"
     assert all(run.folder.asked_to_cancel() for run in runs)
     assert {run.folder.state() for run in runs} == {State.CANCELLED}
+
+
+def test_jobs_of_a_cell_that_the_study_has_lost_are_named_and_taken_out(site: Path, tmp_path: Path):
+    sweep = Sweep(name="c", executor=Slurm(poll_seconds=0.01, pack=2), execution=EXECUTION)
+    plan, told = planned(tmp_path, sweep=sweep), []
+    cluster(plan, pack=2).submit([runs_by_key(plan)[key] for key in ORDER])
+    show(site, ("17_0", "PENDING"), ("17_1", "PENDING"))
+    less = planned(tmp_path, *LESS, sweep=sweep)
+    drive(less, say=told.append, once=True)
+    assert told == [
+        f"{plan.root}: in the queue, but not in this plan: {ORDER[0]} and 1 more; "
+        "`scancel 17_0` takes out what is not wanted"
+    ]
+    assert in_a_process("cancel", str(plan.root), "--only", "shallow").out.count("cancelled") == 1
+    assert (site / "cancelled").read_text() == "--quiet 17_1\n"
+    with sole_driver(plan.root):
+        assert in_a_process("cancel", str(plan.root)).out.splitlines()[-1] == (
+            f"{plan.root}: 1 job of runs that the study has no more taken out: 17_0"
+        )
+    assert (site / "cancelled").read_text() == "--quiet 17_1\n--quiet 17_0\n"
+
+
+def test_a_pack_is_taken_out_unless_another_of_its_runs_is_to_go_on(site: Path, plan: Plan):
+    runs = list(plan.runs())
+    cluster(plan, pack=2).submit(runs)
+    show(site, ("17_0", "RUNNING"), ("17_1", "RUNNING"))
+    plan.write()
+    rows = {row.key: row for row in overview(plan.root)}
+    mate = runs[1].key
+    cancel(plan.root, [rows[runs[0].key]], driven=False, others={mate})
+    assert not (site / "cancelled").exists()
+    cancel(plan.root, [rows[runs[0].key]], driven=False, others=())  # its mate has ended
+    assert (site / "cancelled").read_text() == "--quiet 17_0\n"
 
 
 def test_without_an_answer_nothing_is_submitted(
@@ -443,7 +631,7 @@ def test_a_sweep_overrules_the_profile_that_it_names(written: Written):
         ("partitoin: gpu\n", "mylab.yaml:1:1: partitoin: unknown setting; did you mean partition?"),
         ("gpus: many\n", "mylab.yaml:1:1: gpus: input should be a valid integer, not 'many'"),
         ("profile: other\n", "mylab.yaml:1:1: profile: has no place in a profile"),
-        ("- gpu\n", "mylab.yaml: expected a mapping of settings of executor slurm"),
+        ("- gpu\n", "mylab.yaml:1:1: expected a mapping of settings, found ['gpu']"),
         ("signal_seconds: 9000\n", "mylab.yaml:1:1: signal_seconds 9000 must be less than"),
     ],
 )
@@ -489,7 +677,8 @@ def test_status_takes_the_queues_word_for_a_run_whose_lock_is_not_seen(site: Pat
     runs_by_key(plan)[lost].folder.mark(State.LOST, "")
     queue = [(sent[pending].id, "PENDING"), (sent[running].id, "RUNNING"),
              (sent[lost].id, "RUNNING")]  # fmt: skip
-    show(site, *queue, reason="Priority")
+    arrays = attempts.batches(plan.root)[0].name
+    show(site, *queue, reason="Priority", name=arrays)
     told = {row.key: (row.state, row.reason, row.live) for row in overview(plan.root)}
     assert told == {
         pending: (State.WAITING, "pending: Priority", True),
@@ -497,6 +686,28 @@ def test_status_takes_the_queues_word_for_a_run_whose_lock_is_not_seen(site: Pat
         lost: (State.WAITING, "", True),
         gone: (State.LOST, "", False),
     }
+    show(site, *queue, reason="Priority", name="jupyter")  # the ids are others' by now
+    assert {(row.state, row.live) for row in overview(plan.root)} == {(State.LOST, False)}
+    assert sum(f.what == "run" for f in study_findings(plan.root)) == 3  # one says lost itself
+    show(site, *queue, name=arrays)
+    assert sum(f.what == "run" for f in study_findings(plan.root)) == 1
+
+
+def test_a_silent_queue_is_bad_for_a_study_that_is_sent_there_alone(site: Path, tmp_path: Path):
+    here, there = (
+        planned(tmp_path / name, sweep=Sweep(name=name, executor=executor, execution=EXECUTION))
+        for name, executor in (("here", InProcess()), ("there", Slurm()))
+    )
+    (site / "queue").unlink()
+    for plan, said in ((here, []), (there, ["the study runs on SLURM, which is silent: "])):
+        plan.root.mkdir(parents=True)
+        plan.write()
+        found = [f for f in study_findings(plan.root) if f.what == "queue"]
+        assert [f.verdict for f in found] == ["bad"] * len(said)
+        assert all(f.detail.startswith(text) for f, text in zip(found, said, strict=True))
+    run = next(there.runs()).folder
+    run.mark(State.RUNNING, "")  # whether its job lives is not known
+    assert not [f for f in study_findings(there.root) if f.what == "run"]
 
 
 def test_status_leaves_runs_as_they_are_recorded_while_the_queue_is_silent(site: Path, plan: Plan):

@@ -18,12 +18,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from tests.study.tiny import (
     DEEP,
     EXECUTION,
     HERE,
+    LESS,
     ORDER,
     SHALLOW,
     planned,
@@ -40,7 +42,9 @@ from trm_lab.errors import ConfigError
 from trm_lab.runs import State
 from trm_lab.study.driver import Event, drive, select
 from trm_lab.study.journal import Journal
+from trm_lab.study.overview import overview
 from trm_lab.study.plan import Plan, Run
+from trm_lab.study.steering import retry
 from trm_lab.study.storage import opened
 from trm_lab.study.values import final_value
 from trm_lab.training import train
@@ -482,3 +486,65 @@ def test_as_many_workers_as_the_cores_have_room_for_unless_told(
     assert [capacity(None, device=d) for d in ("cpu", "cuda", "auto")] == [12, 2, 2]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert capacity(None, device="auto") == 12
+
+
+def test_a_driver_that_carries_on_takes_up_what_is_asked_for_again_meanwhile(tmp_path: Path):
+    plan, asked = planned(tmp_path), []
+    failed = runs_by_key(plan)[ORDER[0]].folder
+    failed.mark(State.FAILED, "by itself")
+
+    def ask(event: Event) -> None:
+        if event.state is State.COMPLETED and not asked:
+            asked.extend(row for row in overview(plan.root) if row.state is State.FAILED)
+            retry(asked)
+
+    assert drive(plan, again=False, listen=ask) == Counter({State.COMPLETED: 4})
+    assert [row.key for row in asked] == [ORDER[0]]
+    newest = {t.user_attrs["run"]: t for t in trials(plan.root)}[ORDER[0]]
+    assert newest.state is TrialState.COMPLETE
+
+
+def test_a_driver_that_carries_on_leaves_what_failed_and_what_was_deleted(tmp_path: Path):
+    plan = planned(tmp_path)
+    assert drive(plan) == Counter({State.COMPLETED: 4})
+    runs_by_key(plan)[ORDER[0]].folder.mark(State.FAILED, "by itself")
+    assert drive(plan, again=False) == Counter({State.COMPLETED: 3, State.FAILED: 1})
+
+
+def test_the_trial_of_a_run_that_the_study_has_lost_is_closed(tmp_path: Path):
+    plan = planned(tmp_path)
+
+    def stop(event: Event) -> None:
+        if event.state is State.COMPLETED:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        drive(plan, listen=stop)
+    left = [t.user_attrs["run"] for t in trials(plan.root) if t.state is TrialState.RUNNING]
+    assert ORDER[1] in left
+    drive(plan, only="shallow")  # of a part of the plan, which the others are still in
+    assert ORDER[1] in [t.user_attrs["run"] for t in trials(plan.root) if not t.state.is_finished()]
+    drive(planned(tmp_path, *LESS))
+    found = {t.user_attrs["run"]: t for t in trials(plan.root)}
+    assert found[ORDER[1]].state is TrialState.FAIL
+    assert found[ORDER[1]].user_attrs["reason"] == "not in this plan"
+    assert drive(plan) == Counter({State.COMPLETED: 4})
+    assert all(t.state.is_finished() for t in trials(plan.root))
+
+
+def test_the_journal_of_a_relative_folder_is_opened_by_its_whole_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    opened_as = []
+
+    class Backend(JournalFileBackend):
+        def __init__(self, path: str) -> None:
+            opened_as.append(path)
+            super().__init__(path)
+
+    monkeypatch.setattr("trm_lab.study.storage.JournalFileBackend", Backend)
+    # With a relative path Optuna's lock is a dangling link, which keeps nobody out.
+    plan = planned(Path("runs"))
+    assert drive(plan, only="shallow") == Counter({State.COMPLETED: 2})
+    assert opened_as == [str(tmp_path / "runs" / "tiny" / "optuna.journal")]

@@ -390,7 +390,7 @@ def spoilt(begins: bytes) -> Callable[[list[bytes]], list[bytes]]:
 
 
 CUT = "dropped a last line cut short"
-ANEW = "1 unreadable line; written anew from the run folders"
+ANEW = "1 unreadable line; a driver writes it anew from the run folders"
 
 
 @pytest.mark.parametrize(

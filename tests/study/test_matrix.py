@@ -134,6 +134,8 @@ def test_a_folder_is_a_readable_slug_and_eight_digits_of_the_id():
     assert first.name == f"trm-1-1-gr-e-co-model-t-1-{first.recipe.id[:8]}"
     for cell in made.cells:
         assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*-[0-9a-f]{8}", cell.name)
+    kanji = matrix(("name: deep", "name: 深い"), ("[deep]", "[深い]"))
+    assert kanji.cells[1].name == DEEP.replace("deep", "cell")
     long = matrix(("name: deep", f"name: {'x' * 300}"), ("[deep]", f"[{'x' * 300}]"))
     assert long.cells[1].name == "x" * 60 + DEEP.removeprefix("deep")
     assert [cell.name for cell in matrix().cells] == [SHALLOW, DEEP]
@@ -184,6 +186,52 @@ def test_a_wrong_kind_is_named_with_the_near_miss():
     assert refusal(variant("model.gradient: {k: 2}")) == (
         "tiny.yaml:19:37: model.gradient: needs a kind; "
         "known: last_updates, last_cycles, whole_program, random_truncation, phantom, implicit"
+    )
+
+
+def test_an_error_of_some_cells_names_them():
+    wide = variant("model.width: 18, model.mixer: {kind: attention, heads: 1}")
+    shallow = (
+        "{name: shallow, series: TRM}",
+        "{name: shallow, series: TRM, set: {model.mixer: {kind: attention, heads: 1}}}",
+    )
+    assert refusal(wide, shallow, factors("  model.mixer.heads: [1, 2]\n")).splitlines() == [
+        "tiny.yaml:18:40: variant 'shallow' sets model.mixer, which factor model.mixer.heads sets "
+        "too",
+        "tiny.yaml:19:54: variant 'deep' sets model.mixer, which factor model.mixer.heads sets too",
+    ]
+    base = ("mixer: token_mlp", "mixer: {kind: attention, heads: 1}")
+    wide = variant("model.width: 18")
+    says = "does not split into {} heads of even width; heads: {} does, or give mixer.head_dim"
+    assert refusal(base, wide, factors("  model.mixer.heads: [1, 3, 5]\n")).splitlines() == [
+        f"tiny.yaml:21:26: model: width 16 {says.format(3, 2)} (in shallow, model.mixer.heads=3)",
+        f"tiny.yaml:21:29: model: width 16 {says.format(5, 4)} (in shallow, model.mixer.heads=5)",
+        f"tiny.yaml:21:29: model: width 18 {says.format(5, 3)} (in deep, model.mixer.heads=5)",
+    ]
+
+
+def test_an_error_stands_at_what_was_written_last():
+    """The base is right, the variant replaces a kind, an argument replaces a part of that."""
+    heads = variant("model.mixer: {kind: attention, heads: 2}, model.layers: 2")
+    says = ("model: width 16 does not split into 3 heads of even width; heads: 2 does, or give "
+            "mixer.head_dim")  # fmt: skip
+    change = Change(("model", "mixer", "heads"), 3, "--set model.mixer.heads=3")
+    only = ("{name: shallow, series: TRM}", "{name: shallow, series: TRM, set: "
+            "{model.mixer: {kind: attention, heads: 8}}}")  # fmt: skip
+    assert refusal(heads, only, changes=(change,)) == (
+        f"--set model.mixer.heads=3: tiny.yaml:6:22: {says}"
+    )
+    assert refusal(variant("model.mixer: {kind: attention, heads: 3}")) == (
+        f"tiny.yaml:19:37: {says}"
+    )
+    # What the variant's kind replaced has left no place behind.
+    inner = variant("model.mixer: {kind: attention}")
+    old = ("mixer: token_mlp", "mixer: {kind: conv, kernel: 3}")
+    change = Change(("model", "mixer", "kernel"), 5, "--set model.mixer.kernel=5")
+    assert (
+        refusal(old, inner, changes=(change,))
+        .splitlines()[0]
+        .startswith("--set model.mixer.kernel=5: model.mixer.kernel: unknown setting")
     )
 
 
@@ -371,8 +419,11 @@ def test_two_variants_of_one_recipe_are_refused():
             "23:77: contrasts.0.against.1: 'shallow' is the baseline itself",
         ),
         (
-            ("contrasts:", "fits: [{name: f, law: power}, {name: f, law: saturating}]\ncontrasts:"),
-            "22:32: fits.1.name: 'f' is given twice",
+            (
+                "contrasts:",
+                "fits: [{name: f, law: power_error}, {name: f, law: saturating}]\ncontrasts:",
+            ),
+            "22:38: fits.1.name: 'f' is given twice",
         ),
         (
             ("[deep]", "[deeper]"),
@@ -383,15 +434,15 @@ def test_two_variants_of_one_recipe_are_refused():
             "23:42: contrasts.0.baseline: no variant 'shalow'; did you mean shallow?",
         ),
         (
-            ("contrasts:", "fits: [{name: f, law: power, series: HRM}]\ncontrasts:"),
-            "22:30: fits.0.series: no series 'HRM'; did you mean TRM?",
+            ("contrasts:", "fits: [{name: f, law: power_error, series: HRM}]\ncontrasts:"),
+            "22:36: fits.0.series: no series 'HRM'; did you mean TRM?",
         ),
         (
             (
                 "contrasts:",
-                "fits: [{name: f, law: power, series: TRM, variants: [steep]}]\ncontrasts:",
+                "fits: [{name: f, law: power_error, series: TRM, variants: [steep]}]\ncontrasts:",
             ),
-            "22:54: fits.0.variants.0: no variant 'steep'; did you mean deep?",
+            "22:60: fits.0.variants.0: no variant 'steep'; did you mean deep?",
         ),
     ],
 )
@@ -409,8 +460,8 @@ def test_names_that_do_not_hold_are_refused(replacement: tuple[str, str], text: 
         (("seeds: [0, 1]", "seeds: [-1]"), "tiny.yaml:20:9: seeds.0: input should be greater than "
          "or equal to 0, not -1"),
         (("hypothesis: It does.\n", ""), "tiny.yaml:1:1: hypothesis: is required"),
-        (("series: TRM}", "serie: TRM}"), "tiny.yaml:18:5: variants.0.series: is required\n"
-         "tiny.yaml:18:21: variants.0.serie: unknown setting; did you mean series?"),
+        (("series: TRM}", "serie: TRM}"), "tiny.yaml:18:21: variants.0.serie: "
+         "unknown setting; did you mean series?"),
         (("metric: {name: puzzle_accuracy", "metric: {name: accuracy"), "tiny.yaml:21:10: "
          "metric.name: 'accuracy' is not one of puzzle_accuracy, cell_accuracy; did you mean "
          "cell_accuracy?"),
@@ -429,8 +480,8 @@ def test_a_metric_step_that_is_not_evaluated_is_refused():
     own = ("metric: {name: puzzle_accuracy, steps: 2}\n", "")
     assert len(matrix(own).cells) == 2
     assert refusal(own, variant("supervision.N_sup: 4")) == (
-        "tiny.yaml:16:20: eval.steps: the metric is read after 4 steps, which is not among [2]\n"
-        "tiny.yaml:16:32: eval.final_steps: the metric is read after 4 steps, which is not among "
+        "tiny.yaml:19:37: eval.steps: the metric is read after 4 steps, which is not among [2]\n"
+        "tiny.yaml:19:37: eval.final_steps: the metric is read after 4 steps, which is not among "
         "[1, 2]"
     )
     assert (

@@ -119,7 +119,7 @@ def test_a_renamed_variant_keeps_the_folder_of_its_recipe(tmp_path: Path):
 
 
 def test_a_fit_of_a_variant_takes_its_cells_of_every_factor(tmp_path: Path):
-    fits = "fits:\n  - {name: f, law: power, series: TRM, variants: [deep]}\ncontrasts:"
+    fits = "fits:\n  - {name: f, law: power_error, series: TRM, variants: [deep]}\ncontrasts:"
     factors = "factors: {model.T: [1, 2]}\nseeds:"
     plan = planned(tmp_path, ("contrasts:", fits), ("seeds:", factors))
     (fit,) = plan.as_dict()["fits"]

@@ -20,11 +20,15 @@ from tests.study.search_study import (
     scripted,
     searching,
 )
+from tests.study.tiny import local
 from trm_lab.errors import ConfigError
 from trm_lab.runs import RunFolder, State
+from trm_lab.study import checkup
+from trm_lab.study.ahead import runs_ahead, unpruned
 from trm_lab.study.driver import Event, drive
 from trm_lab.study.overview import overview
 from trm_lab.study.plan import Plan, Run
+from trm_lab.study.trials import spent_text
 
 FEWER = ("trials: 6", "trials: 3")
 LONGER = (("updates: 4\n", "updates: 20\n"),)
@@ -326,7 +330,11 @@ def test_an_arm_without_a_complete_trial_has_no_winner_and_says_so(
     said: list[str] = []
     plan = searching(tmp_path)
     drive(plan, say=said.append)
-    assert said == ["deep: no trial was completed, so there is no winner to confirm"]
+    assert said == [
+        "shallow: 6 suggestions: 6 completed",
+        "deep: 6 suggestions: 6 without a value",
+        "deep: no trial was completed, so there is no winner to confirm",
+    ]
     assert [cell["variant"] for cell in cells(plan)] == ["shallow"]
 
 
@@ -547,8 +555,6 @@ def test_a_search_under_way_can_be_collected(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.slow
 def test_real_processes_are_pruned_while_they_work(tmp_path: Path):
     """The learning rate of two thirds of the trials is far too small to learn anything."""
-    from tests.study.tiny import local
-
     change = (
         ("trials: 6", "trials: 6\n  sampler: random\n  pruner: successive_halving\n  warmup: 20"),
         ("low: 1e-4, high: 1e-1", "low: 1e-9, high: 1e-1"),
@@ -568,3 +574,86 @@ def test_real_processes_are_pruned_while_they_work(tmp_path: Path):
         assert 20 <= trial.user_attrs["pruned_at"] <= status["update"] < 600
         assert status["error"]["message"] == "pruned as asked"
     assert [t.state for t in confirmed(plan)] == [TrialState.COMPLETE]
+
+
+UNEVEN = (
+    "model.ffn: {choices: [swiglu, norm_gate_swiglu]}",
+    "model.mixer: {choices: [{kind: attention, heads: 2}, {kind: attention, heads: 3}]}",
+)
+TOKENS = "mixer: token_mlp, positions: none", "mixer: {kind: attention, heads: 2}, positions: none"
+
+
+def test_what_became_of_a_budget_is_told_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Two widths of three do not split into three heads, and suggestions come again."""
+    scripted(monkeypatch)
+    few = ("train.optimizer.lr: {low: 1e-4, high: 1e-1, log: true}",
+           "model.width: {choices: [16, 32, 36]}")  # fmt: skip
+    plan = searching(tmp_path, few, UNEVEN, ("trials: 6", "trials: 12"), study=(TOKENS,))
+    said: list[str] = []
+    drive(plan, say=said.append)
+    told = json.loads((plan.root / "plan.json").read_text())["search"]
+    for arm, trials in arms(plan).items():
+        runs = {t.user_attrs["run"] for t in trials if "run" in t.user_attrs}
+        bad = sum("run" not in t.user_attrs for t in trials)
+        assert min(bad, len(runs), 12 - bad - len(runs)) > 0
+        (found,) = [entry for entry in told if entry["variant"] == arm]
+        counts = {"completed": len(runs), "impossible": bad, "repeated": 12 - bad - len(runs)}
+        assert found["spent"] == counts
+        (line,) = [line for line in said if line.startswith(f"{arm}: 12 suggestions: ")]
+        assert f"{bad} impossible (tiny.yaml:" in line
+        assert "does not split into 3 heads" in line
+        for what in ("completed", "repeated"):
+            assert f"{counts[what]} {what}" in line
+        assert line == spent_text(arm, found)
+
+
+def test_a_plan_counts_what_a_search_has_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """More winners than trials there cannot be."""
+    changes = (("trials: 6", "trials: 2"), ("{seeds: [10, 11]}", "{top: 5, seeds: [10, 11]}"))
+    plan = searching(tmp_path, *changes)
+    assert list(runs_ahead(plan).values()) == [2 + 2 * 2] * 2
+    executor = scripted(monkeypatch)
+
+    def killed(event: Event) -> None:
+        if event.state is State.COMPLETED:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        drive(plan, listen=killed)
+    assert sorted(runs_ahead(plan).values()) == [5, 6]
+    executor.jobs = []
+    drive(plan)
+    assert list(runs_ahead(plan).values()) == [0, 0]
+    shutil.rmtree(plan.root / cells(plan)[0]["cell"] / "seed-11")
+    assert sorted(runs_ahead(plan).values()) == [0, 1]
+    assert list(runs_ahead(searching(tmp_path)).values()) == [6 + 2] * 2  # it is another one
+
+
+def test_a_pruner_that_cannot_act_is_remarked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    scripted(monkeypatch)
+    said: list[str] = []
+    plan = searching(tmp_path, ("trials: 6", "trials: 1\n  pruner: median"))
+    drive(plan, say=said.append)
+    assert said[0] == (
+        "remark: search.pruner median: prunes nothing where the sweep's executor is in_process, as "
+        "a run is heard of when it is over"
+    )
+    assert unpruned(plan.study.search, local(1)) == []
+    assert unpruned(searching(tmp_path).study.search, plan.sweep) == []
+
+
+def test_a_trial_with_an_unreadable_status_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    executor = scripted(monkeypatch)
+    plan = searching(tmp_path)
+    drive(plan)
+    spoilt = RunFolder(plan.root / executor.sent[3])
+    spoilt.status_file.write_text("}")
+    (row,) = [row for row in overview(plan.root) if row.state is not State.COMPLETED]
+    assert (row.key, row.state, row.error) == (
+        executor.sent[3], State.WAITING, "status.json is unreadable; running again mends it"
+    )  # fmt: skip
+    found = {f.what: (f.verdict, f.detail) for f in checkup.study(plan.root)}
+    assert found["status"] == (
+        "bad", f"{spoilt.status_file}: unreadable; running again mends it"
+    )  # fmt: skip
+    assert found["runs"] == ("ok", "16 folders, 1 unreadable, 0 without a worker")

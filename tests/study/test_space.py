@@ -113,6 +113,15 @@ def test_what_is_held_is_said_and_must_not_vary(tmp_path: Path):
     )
 
 
+@pytest.mark.parametrize(("warmup", "remarked"), [(3, False), (4, True), (100, True)])
+def test_a_warmup_that_leaves_nothing_to_prune_is_remarked(
+    tmp_path: Path, warmup: int, remarked: bool
+):
+    pruner = f"trials: 6\n  pruner: median\n  warmup: {warmup}"
+    said = f"search.warmup: {warmup} updates leave nothing to prune of a run of 4"
+    assert (said in searching(tmp_path, ("trials: 6", pruner)).asked.remarks()) == remarked
+
+
 def test_choices_are_stored_by_names_that_tell_them_apart():
     def named(*choices: object) -> dict[object, object]:
         return dict(Parameter(choices=choices).named)

@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,29 +14,29 @@ import yaml
 from optuna.trial import TrialState
 
 from tests.cli.conftest import in_a_process
-from tests.study.postgres import PASSWORD, programs, server
+from tests.study.postgres import PASSWORD, Server, programs, server
 from tests.study.search_study import arms, confirmed, scripted, searching
-from tests.study.tiny import HERE, planned, write_files
+from tests.study.tiny import HERE, local, planned, states, statuses, write_files
 from trm_lab.config.execution import Sweep
 from trm_lab.config.source import parse_yaml
 from trm_lab.config.validate import validate
 from trm_lab.errors import ConfigError
 from trm_lab.runs import State
-from trm_lab.study.driver import drive
+from trm_lab.study.driver import Event, drive
 from trm_lab.study.storage import opened
 
 
 @pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    """The port of a PostgreSQL server; skipped without one, or failed with REQUIRE_POSTGRES=1."""
+def postgres() -> Iterator[Server]:
+    """A PostgreSQL server; skipped without one, or failed with REQUIRE_POSTGRES=1."""
     binaries = programs()
     if binaries is None:
         reason = "no PostgreSQL: `make test-deps` installs it"
         if os.environ.get("REQUIRE_POSTGRES") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
-    with server(binaries) as number:
-        yield number
+    with server(binaries) as running:
+        yield running
 
 
 def on(url: str | None) -> Sweep:
@@ -43,9 +44,9 @@ def on(url: str | None) -> Sweep:
 
 
 @pytest.fixture
-def database(port: int, monkeypatch: pytest.MonkeyPatch) -> str:
+def database(postgres: Server, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.setenv("LAB_PASSWORD", PASSWORD)
-    return f"postgresql://lab:${{LAB_PASSWORD}}@127.0.0.1:{port}/postgres"
+    return f"postgresql://lab:${{LAB_PASSWORD}}@127.0.0.1:{postgres.port}/postgres"
 
 
 @pytest.mark.slow
@@ -124,6 +125,53 @@ def test_a_wrong_password_is_refused_in_the_servers_words_without_it(
     assert 'password authentication failed for user "lab"' in str(caught.value)
     assert str(caught.value).startswith(f"storage {database}: ")
     assert "wr0ng" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_database_that_is_away_for_a_while_is_waited_for(
+    postgres: Server, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("trm_lab.study.storage.AGAIN_SECONDS", 0.1)
+    plan, told = planned(tmp_path, sweep=on(database)), []
+
+    def restart(event: Event) -> None:
+        if event.state is State.RUNNING and not told:
+            postgres.stop()
+            threading.Timer(1.0, postgres.start).start()
+
+    assert drive(plan, listen=restart, say=told.append) == Counter({State.COMPLETED: 4})
+    assert len(told) == 1
+    assert told[0].startswith(f"storage {database}: connection ")
+    assert told[0].endswith("; tried again for 300 s")
+    assert [t.state for t in confirmed(plan)] == [TrialState.COMPLETE] * 4
+
+
+@pytest.mark.slow
+def test_a_database_that_stays_away_ends_the_driver_in_words_and_leaves_its_runs_waiting(
+    postgres: Server, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("trm_lab.study.storage.AWAY_SECONDS", 0.0)
+    sweep = local(1).model_copy(update={"storage": database})
+    plan = planned(tmp_path, ("updates: 4\n", "updates: 4000\n"), sweep=sweep)
+    stopped = []
+
+    def away() -> None:
+        if not stopped and "running" in states(plan.root).values():
+            postgres.stop()
+            stopped.append(True)
+
+    try:
+        with pytest.raises(ConfigError) as caught:
+            drive(plan, tick=away)
+    finally:
+        postgres.start()
+    assert str(caught.value).startswith(f"storage {database}: connection ")
+    assert PASSWORD not in str(caught.value)
+    assert "\n" not in str(caught.value)
+    begun = statuses(plan.root).values()
+    assert [(t["state"], t["error"]["message"]) for t in begun] == [
+        ("waiting", "its driver failed")
+    ]
 
 
 @pytest.fixture

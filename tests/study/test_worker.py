@@ -195,6 +195,56 @@ def test_a_pack_told_to_leave_as_it_starts_leaves_and_trains_no_cancelled_run(
     assert job.read_text() == ""  # nobody came further
 
 
+KILLED = """#!/bin/sh
+kill -TERM $PPID $$
+kill -USR2 $PPID $$
+echo "$@" >> {0}
+"""
+
+
+def test_the_end_that_a_requeue_brings_about_reaches_neither_the_worker_nor_scontrol(
+    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bin" / "scontrol").write_text(KILLED.format(job))
+    heard = _put_back(tmp_path, monkeypatch)
+    assert job.read_text() == "requeue 17\n"
+    assert heard == [signal.SIGUSR2]  # the notice alone
+    assert "job 17: requeued" in capsys.readouterr().out
+
+
+def test_a_requeue_that_is_refused_leaves_the_run_waiting_for_the_driver(
+    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refusal = "#!/bin/sh\necho 'Access/permission denied' >&2\nexit 1\n"
+    (tmp_path / "bin" / "scontrol").write_text(refusal)
+    _put_back(tmp_path, monkeypatch)
+    assert RunFolder(tasks(tmp_path)[0].folder).state() is State.WAITING
+    assert "job 17: Access/permission denied" in capsys.readouterr().out
+
+
+def _put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let a run come further, hear of its wall time and put its job back; give what it heard."""
+    task, heard = tasks(tmp_path)[0], []
+    plain = Notices.answered_by
+
+    def answered_by(self: Notices, answer: Callable[[int], None]) -> None:
+        def noted(number: int) -> None:
+            heard.append(number)
+            answer(number)
+
+        plain(self, noted)
+
+    def act(folder: RunFolder) -> State:
+        os.kill(os.getpid(), signal.SIGUSR2)
+        folder.write_status(at(5))
+        return folder.state()
+
+    monkeypatch.setattr(Notices, "answered_by", answered_by)
+    standing(monkeypatch, act)
+    assert Work((task,), "slurm")() == ["waiting"]
+    return heard
+
+
 DRIVER = """#!/bin/sh
 echo "$@" >> {0}/calls
 [ $(wc -l < {0}/calls) -gt {1} ] && exit 1

@@ -45,6 +45,13 @@ SHALLOW, DEEP = "shallow-94dcb425", "deep-99e168d3"
 ORDER = (f"{DEEP}/seed-0", f"{DEEP}/seed-1", f"{SHALLOW}/seed-0", f"{SHALLOW}/seed-1")
 """The runs in the order in which a driver starts them: costly ones first."""
 
+LESS = (
+    ("  - {name: deep, series: TRM, set: {model.n: 2}}\n", ""),
+    ("contrasts:\n  - {name: depth, title: Latent updates, baseline: shallow, against: [deep]}\n",
+     ""),
+)  # fmt: skip
+"""Takes the deep cell out of the study."""
+
 EXECUTION = Execution(device="cpu", threads=1, log_every=1)
 HERE = Sweep(name="here", executor=InProcess(), execution=EXECUTION)
 

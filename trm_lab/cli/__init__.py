@@ -3,17 +3,24 @@
 import os
 import sys
 
-from trm_lab.errors import ConfigError, RankLostError, RunBusyError
-from trm_lab.study.slurm import SilentError
-
 
 def main() -> None:
     """Run `trm-lab`: exit code 0 done, 1 a run failed or a check did not hold, 2 usage or
     configuration, 130 interrupted.
     """
-    from trm_lab.cli.app import app
+    try:
+        _main()
+    except KeyboardInterrupt:  # while importing: later ones are answered where they come
+        sys.exit(130)
+
+
+def _main() -> None:
+    from trm_lab.errors import ConfigError, RankLostError, RunBusyError
+    from trm_lab.study.slurm import SilentError
 
     try:
+        from trm_lab.cli.app import app
+
         app()
     except (ConfigError, RunBusyError) as error:
         # Of several processes all have such an error, and the first one prints it.

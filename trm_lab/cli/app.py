@@ -7,6 +7,7 @@ import typer
 
 import trm_lab
 from trm_lab.cli import (
+    checking,
     data,
     diagnose,
     evaluate,
@@ -19,6 +20,7 @@ from trm_lab.cli import (
     steering,
     studies,
 )
+from trm_lab.cli.once import Once
 
 app = typer.Typer(
     name="trm-lab",
@@ -71,11 +73,12 @@ def demo(
 
 @app.command()
 def validate(
-    files: Annotated[list[Path], typer.Argument(help="Study, sweep or recipe files.")],
+    files: Annotated[list[Path], typer.Argument(help="Study, sweep, recipe or profile files.")],
     yes_really: Really = False,
+    json: Json = False,
 ) -> None:
     """Check files and print every error with its line and column, and warnings."""
-    raise typer.Exit(studies.validate(files, yes_really))
+    raise typer.Exit(checking.validate(files, yes_really, json))
 
 
 @app.command()
@@ -168,7 +171,7 @@ def fit(
             help="least_squares, huber, scaled_huber, student_t, quasi_binomial, beta_binomial."
         ),
     ] = None,
-    delta: Annotated[float, typer.Option(help="Huber's delta.")] = 1e-3,
+    delta: Annotated[float | None, typer.Option(help="Huber's delta; 1e-3.")] = None,
     residuals: Annotated[str | None, typer.Option(help="log or raw.")] = None,
     weights: Annotated[str | None, typer.Option(help="A column of weights.")] = None,
     by: Annotated[str | None, typer.Option(help="A column of groups.")] = None,
@@ -176,11 +179,16 @@ def fit(
         list[str] | None, typer.Option(help="A parameter that all groups have in common.")
     ] = None,
     interval: Annotated[
-        str, typer.Option(help="bootstrap, wild, sandwich, wald, profile or none.")
-    ] = "bootstrap",
-    draws: Annotated[int, typer.Option(min=1, help="Resamples of a bootstrap.")] = 1000,
-    level: Annotated[float, typer.Option(help="Level of the intervals.")] = 0.95,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the resampling.")] = 0,
+        str | None,
+        typer.Option(
+            help="bootstrap (default), sandwich (that of counts), wild, wald, profile, none."
+        ),
+    ] = None,
+    draws: Annotated[
+        int | None, typer.Option(min=1, help="Resamples of a bootstrap; 1000.")
+    ] = None,
+    level: Annotated[float | None, typer.Option(help="Level of the intervals; 0.95.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the resampling; 0.")] = None,
     out: Annotated[Path | None, typer.Option(help="The file to save the fit in: NAME.nc.")] = None,
     where: Annotated[
         list[str] | None,
@@ -330,4 +338,6 @@ for verb in (
     steering.dashboard, searching.importance,
 ):  # fmt: skip
     app.command()(verb)
+for made in (*app.registered_commands, *data.app.registered_commands):
+    made.cls = Once
 app.add_typer(data.app, name="data", help="Build and look at data sets.")

@@ -15,9 +15,10 @@ def inspect(
     file: Annotated[
         Path, typer.Argument(help="Puzzles in the Sudoku-Extreme CSV format, or a recipe file.")
     ],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check a data set and print its distribution."""
-    from trm_lab.tasks.describe import describe
+    from trm_lab.tasks.describe import describe, spread
 
     if file.suffix in (".yaml", ".yml"):
         from trm_lab.config.presets import recipe_from
@@ -25,14 +26,21 @@ def inspect(
         from trm_lab.tasks.build import build
 
         built = build(recipe_from(read_yaml(file)).task)
+        parts = {name: getattr(built, name) for name in ("train", "validation", "test")}
+        if json:
+            told = {name: spread(puzzles) for name, puzzles in parts.items()}
+            output.as_json({"fingerprint": built.fingerprint, **told})
+            return
         output.say(f"fingerprint {built.fingerprint}")
-        for name in ("train", "validation", "test"):
-            puzzles = getattr(built, name)
+        for name, puzzles in parts.items():
             output.say(f"\n{name}: {len(puzzles)} puzzles\n\n{describe(puzzles)}")
         return
     from trm_lab.tasks import sudoku_csv
 
     puzzles = sudoku_csv.read(file)
+    if json:
+        output.as_json({"puzzles": spread(puzzles)})
+        return
     output.say(f"{file}: {len(puzzles)} puzzles, all valid\n\n{describe(puzzles)}")
 
 

@@ -1,16 +1,17 @@
 """`trm-lab fit`: the laws that a study asks for, or one law on any table."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trm_lab.cli import output
 from trm_lab.cli.planning import root_of
-from trm_lab.config.source import near_path
-from trm_lab.errors import ConfigError
+from trm_lab.errors import ConfigError, near_path
 from trm_lab.formatting import between
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pandas as pd
     import xarray as xr
 
@@ -18,27 +19,33 @@ if TYPE_CHECKING:
 
 
 _TABLES = (".csv", ".tsv", ".nc")
+_STUDIES = (".yaml", ".yml")
+_SETTINGS = (
+    "objective", "delta", "residuals", "weights", "by", "share", "interval", "draws", "level",
+    "seed",
+)  # fmt: skip
+"""Options that go to `trm_lab.fit.fit` as they are, where they are given."""
 RESULTS = "results.nc"
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One law asked for on the command line."""
+    """One law asked for on the command line; what is not given is None or empty."""
 
     law: str | None
     x: str | None
     y: str | None
     cluster: tuple[str, ...]
     objective: str | None
-    delta: float
+    delta: float | None
     residuals: str | None
     weights: str | None
     by: str | None
     share: tuple[str, ...]
-    interval: str
-    draws: int
-    level: float
-    seed: int
+    interval: str | None
+    draws: int | None
+    level: float | None
+    seed: int | None
     out: Path | None
     where: tuple[str, ...] = ()
     """Rows to take, COLUMN=VALUE."""
@@ -49,9 +56,12 @@ def fit(
     describe: bool, json: bool,
 ) -> None:  # fmt: skip
     """Fit and save the laws of a study, or the one that is asked for."""
+    table = _is_table(place)
+    if table and (on is not None or settings or runs != Path("runs")):
+        raise ConfigError(f"{place}: is a table; --on, --set and --runs go with a study")
     if asked.law is None:
         _refuse_rest(asked)
-        if _is_table(place):
+        if table:
             raise ConfigError(f"{place}: a table needs --law, --y and mostly --cluster")
         replaced = False
         root = root_of(place, on, settings, runs)
@@ -122,18 +132,9 @@ def _between(one: "Rounded") -> str:
 
 
 def _refuse_rest(asked: Asked) -> None:
-    given = [
-        name
-        for name, value in (
-            ("--x", asked.x), ("--y", asked.y), ("--cluster", asked.cluster),
-            ("--objective", asked.objective), ("--weights", asked.weights), ("--by", asked.by),
-            ("--share", asked.share), ("--residuals", asked.residuals), ("--out", asked.out),
-            ("--where", asked.where),
-        )
-        if value
-    ]  # fmt: skip
+    given = [one.name for one in fields(asked) if getattr(asked, one.name) not in (None, ())]
     if given:
-        raise ConfigError(f"{given[0]}: without --law the laws of the study's file are fitted")
+        raise ConfigError(f"--{given[0]}: without --law the laws of the study's file are fitted")
 
 
 def _one(
@@ -142,76 +143,95 @@ def _one(
     """Fit one law to a table or a study's completed runs, save it, and say if a file was there."""
     import warnings
 
-    from trm_lab.fit import ClusterWarning, save_fit
+    from trm_lab.fit import ClusterWarning
     from trm_lab.fit import fit as fit_law
     from trm_lab.laws import law as law_named
     from trm_lab.results.files import write_netcdf
 
+    text = str(asked.law)
+    if asked.x and not text.strip().isidentifier():
+        raise ConfigError(f"--x: goes with a law's plain name; {text!r} names its own columns")
+    law = law_named(text, asked.x)
     if not asked.y:
         raise ConfigError("--y: name the column to fit, or two of them for counts: --y solved,of")
-    table = _is_table(place)
-    root, data_hash, note, study = place.parent, "", "", ""
-    if table:
-        frame = _read(place)
-    else:
-        frame, root, data_hash, note = _study(root_of(place, on, settings, runs))
-        study = root.name
-    frame, left = _where(frame, asked.where)
-    note = "; ".join(filter(None, [note, left]))
-    law = law_named(str(asked.law), asked.x)
-    name = asked.out.stem if asked.out else law.name
     y = tuple(asked.y.split(","))
     if len(y) > 2:
         raise ConfigError(f"--y: {asked.y!r} names {len(y)} columns; give one, or two for counts")
+    name = asked.out.stem if asked.out else law.name
+    about = {}
+    if _is_table(place):
+        path = asked.out or place.with_name(f"{place.stem}.{name}.nc")
+        frame = _read(place)
+        kept, note = _where(frame, asked.where)
+        about["data_hash"] = _hash(place)
+    else:
+        root = root_of(place, on, settings, runs)
+        path = asked.out or root / "fits" / f"{name}.nc"
+        frame, kept, note, about = _of_study(root, (*law.columns_read, *y), asked.where)
+    _expect_room(path, place)
     cluster: Any = list(asked.cluster) if len(asked.cluster) > 1 else (*asked.cluster, None)[0]
+    given = {key: getattr(asked, key) for key in _SETTINGS}
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always", ClusterWarning)
         made = fit_law(
-            frame, y[0] if len(y) == 1 else (y[0], y[1]), law, cluster=cluster,
-            objective=asked.objective, delta=asked.delta, residuals=asked.residuals,  # type: ignore[arg-type]
-            weights=asked.weights, by=asked.by, share=asked.share, interval=asked.interval,
-            draws=asked.draws, level=asked.level, seed=asked.seed, name=name,
+            frame[kept], y[0] if len(y) == 1 else (y[0], y[1]), law, cluster=cluster, name=name,
+            **{key: value for key, value in given.items() if value not in (None, ())},
         )  # fmt: skip
-    for one in told:
-        note = "; ".join(filter(None, [note, str(one.message)]))
-    made.attrs["note"] = "; ".join(filter(None, [made.attrs["note"], note]))
-    made.attrs["data_hash"] = data_hash or _hash(place)
-    if study:
-        made.attrs["study"] = study
-    if asked.out is None and not table:
-        there = (root / "fits" / f"{name}.nc").exists()
-        return made, save_fit(made, root), there
-    path = asked.out or place.with_name(f"{place.stem}.{name}.nc")
-    if path.suffix != ".nc":
-        raise ConfigError(f"--out: {path} is not a .nc file")
+    notes = [made.attrs["note"], note, *(str(one.message) for one in told)]
+    made.attrs |= {**about, "note": "; ".join(filter(None, notes))}
+    if not bool(made["coefficients"].notnull().any()):
+        raise ConfigError(f"{place}: {made.attrs['note']}; nothing is saved")
     there = path.exists()
     write_netcdf(made, path)
     return made, path, there
 
 
-def _where(frame: "pd.DataFrame", asked: tuple[str, ...]) -> tuple["pd.DataFrame", str]:
-    """Give the rows that have all these values, and what was left out.
+def _expect_room(path: Path, place: Path) -> None:
+    """Refuse to write a fit over anything but an older fit."""
+    import xarray as xr
+
+    from trm_lab.fit.saved import expect_fit
+    from trm_lab.results.files import ENGINE
+
+    if path.suffix != ".nc":
+        raise ConfigError(f"--out: {path} is not a .nc file")
+    if not path.exists():
+        return
+    if place.exists() and path.samefile(place):
+        raise ConfigError(f"--out: {path} is what is fitted; give another file")
+    try:
+        with xr.open_dataset(path, engine=ENGINE) as there:
+            expect_fit(there)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{path}: is there and no fit that may be replaced ({error}); give another file, --out"
+        ) from None
+
+
+def _where(frame: "pd.DataFrame", asked: tuple[str, ...]) -> tuple["npt.NDArray[np.bool_]", str]:
+    """Say which rows have all these values, [row], and what is left out.
 
     Numbers are compared as numbers, everything else as text.
     """
+    import numpy as np
+
     from trm_lab.fit.data import column, near
 
-    kept = frame
+    kept = np.ones(len(frame), dtype=np.bool_)
     for one in asked:
         name, equals, value = (part.strip() for part in one.partition("="))
         if not (name and equals):
             raise ConfigError(f"--where: {one!r} is not COLUMN=VALUE")
         values = column(frame, name, "--where")
-        here = _same(values, value)
+        here = _same(values, value).to_numpy()
         if not here.any():
             known = dict.fromkeys(f"{v:g}" if isinstance(v, float) else str(v) for v in values)
             raise ConfigError(f"--where: no row has {name} {value!r}{near(value, known)}")
-        kept = kept[here[kept.index]]
-        if not len(kept):
+        kept &= here
+        if not kept.any():
             raise ConfigError(f"--where: no row has all of {', '.join(asked)}")
-    left = len(frame) - len(kept)
-    note = f"left out: {left} of {len(frame)} rows, not {', '.join(asked)}" * bool(asked)
-    return kept.reset_index(drop=True), note
+    left = int((~kept).sum())
+    return kept, f"left out: {left} of {len(frame)} rows, not {', '.join(asked)}" * bool(asked)
 
 
 def _same(values: "pd.Series[Any]", value: str) -> "pd.Series[bool]":
@@ -225,20 +245,37 @@ def _same(values: "pd.Series[Any]", value: str) -> "pd.Series[bool]":
 
 
 def _is_table(place: Path) -> bool:
+    """Whether a path is a table, by its suffix; one that is neither that nor a study is refused."""
+    known = place.suffix.lower() in (*_TABLES, *_STUDIES)
+    if place.is_file() and not known:
+        raise ConfigError(
+            f"{place}: is neither a study (.yaml) nor a table; save the table as .csv, with "
+            "commas, as .tsv, with tabs, or as .nc"
+        )
     return place.suffix.lower() in _TABLES and place.name != RESULTS
 
 
 def _read(path: Path) -> "pd.DataFrame":
-    """Read a table: CSV, or the variables of a netCDF file; results.nc gives its completed runs."""
+    """Read a table: CSV, or the variables of a netCDF file."""
     import pandas as pd
 
     if not path.is_file():
         raise ConfigError(f"{path}: no such file{near_path(path)}")
     if path.suffix.lower() != ".nc":
+        sep = "\t" if path.suffix.lower() == ".tsv" else ","
         try:
-            return pd.read_csv(path, sep="\t" if path.suffix.lower() == ".tsv" else ",")
-        except (ValueError, UnicodeDecodeError) as error:
+            frame = pd.read_csv(path, sep=sep)
+        except UnicodeDecodeError:
+            raise ConfigError(f"{path}: is not UTF-8 text; save it as CSV UTF-8") from None
+        except ValueError as error:
             raise ConfigError(f"{path}: cannot be read as a table: {error}") from None
+        head = str(frame.columns[0])
+        if len(frame.columns) == 1 and (other := [one for one in ";\t,|" if one in head]):
+            raise ConfigError(
+                f"{path}: columns are separated by {other[0]!r}; save it as .csv, with commas and "
+                "decimal points, or as .tsv, with tabs"
+            )
+        return frame
     import xarray as xr
 
     from trm_lab.fit.data import table
@@ -250,20 +287,26 @@ def _read(path: Path) -> "pd.DataFrame":
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: not a readable netCDF file ({error})") from None
     if "runs" in tree.children:
-        return _study(path.parent)[0]
+        raise ConfigError(f"{path}: is a file of results; give its folder, or name it {RESULTS}")
     return table(tree.to_dataset())
 
 
-def _study(root: Path) -> tuple["pd.DataFrame", Path, str, str]:
-    """Give a study's completed runs, its folder, the hash of its data, and what was left out."""
+def _of_study(
+    root: Path, columns: tuple[str, ...], where: tuple[str, ...]
+) -> tuple["pd.DataFrame", "npt.NDArray[np.bool_]", str, dict[str, str]]:
+    """Give a study's runs, which of them are fitted [run], what was left out, and of which data."""
+    from trm_lab.fit.data import column
+    from trm_lab.fit.study import usable_runs
     from trm_lab.results import data_hash, frame, open_results
 
     tree = open_results(root)
     rows = frame(tree)
-    done = rows[rows["state"] == "completed"]
-    left = len(rows) - len(done)
-    note = f"left out: {left} of {len(rows)} runs, which are not completed" * bool(left)
-    return done.reset_index(drop=True), root, data_hash(tree), note
+    for name in columns:
+        column(rows.select_dtypes("number"), name, "fit")
+    kept, note = _where(rows, where)
+    used, left_out = usable_runs(tree, columns, kept)
+    about = {"data_hash": data_hash(tree), "study": root.name}
+    return rows, used, "; ".join(filter(None, [note, left_out])), about
 
 
 def _hash(path: Path) -> str:

@@ -8,8 +8,9 @@ from rich.live import Live as RichLive
 from rich.table import Table
 
 from trm_lab.accounting import account
-from trm_lab.cli.output import console, duration, say
+from trm_lab.cli.output import console, duration, say, several
 from trm_lab.runs import State
+from trm_lab.study.ahead import most_runs
 from trm_lab.study.cost import cost
 from trm_lab.study.driver import Event
 from trm_lab.study.plan import Plan, Run
@@ -30,10 +31,11 @@ class _Progress(NamedTuple):
 class Live:
     """Shows what a driver does."""
 
-    def __init__(self, plan: Plan, runs: list[Run]) -> None:
+    def __init__(self, plan: Plan, runs: list[Run], only: str | None = None) -> None:
         self.name = plan.matrix.study.name
-        self.arms = len(plan.arms)
-        self.trials = plan.study.search.trials if plan.study.search else 0
+        self.search = plan.study.search
+        self.arms = sum(only in (None, arm.variant, arm.name) for arm in plan.taken if plan.arms)
+        self.most = self.arms * most_runs(self.search, len(plan.seeds)) if self.search else 0
         self.runs = {run.key: run for run in runs}
         self.states = {run.key: run.folder.state() for run in runs}
         accounts = plan.accounts()
@@ -51,11 +53,10 @@ class Live:
             f"; about {duration(sum(e.seconds for e in left))} of one core, "
             f"{duration(sum(e.evaluation_seconds for e in left))} of it evaluation"
         )
-        runs = (
-            f"{len(self.runs)} runs"
-            if not self.arms
-            else (f"a search in {self.arms} arms, {self.trials} trials each, then their winners")
-        )
+        runs = f"{len(self.runs)} runs"
+        if self.search:
+            runs = (f"a search in {several(self.arms, 'arm')}, at most {self.search.trials} trials "
+                    "each, then their winners")  # fmt: skip
         say(f"{self.name}: {runs}{already}" + ahead * bool(left))
         if console.is_terminal:
             self.live.start()
@@ -89,12 +90,13 @@ class Live:
         seconds = status.get("seconds")
         facts = [event.state.value]
         if best.get("puzzle_accuracy") is not None:
-            facts.append(f"best validation accuracy {best['puzzle_accuracy']:.3f}")
+            facts.append(f"best validation puzzle accuracy {best['puzzle_accuracy']:.3f}")
         if seconds:
             facts.append(f"{duration(seconds)} of training")
         if event.detail:
             facts.append(event.detail)
-        say(f"[{finished}/{len(self.runs)}] {event.run.cell.variant}, seed "
+        of = f" of at most {self.most}" if self.search else f"/{len(self.runs)}"
+        say(f"[{finished}{of}] {event.run.cell.variant}, seed "
             f"{event.run.recipe.seed}: {', '.join(facts)}")  # fmt: skip
 
     def tick(self) -> None:
@@ -134,7 +136,7 @@ class Live:
         best = (status.get("best") or {}).get("puzzle_accuracy")
         return _Progress(
             (status.get("update") or 0) / run.recipe.train.updates,
-            "" if best is None else f"accuracy {best:.3f}",
+            "" if best is None else f"puzzle accuracy {best:.3f}",
             status.get("state") == State.RUNNING,
         )
 

@@ -1,6 +1,7 @@
 """The verbs that look at a study's runs and results: status, collect, fit, report."""
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +15,18 @@ if TYPE_CHECKING:
 
 BAD = (State.FAILED, State.LOST, State.CANCELLED, State.WAITING, State.RUNNING)
 """States after a drive that make the exit code 1; a diverged run is a result."""
+DRIVER_LOG = "driver.log"
+"""In the study's folder: what drivers in the background print."""
 
 
 def status(study: Path, on: Path | None, settings: list[str], runs: Path, json: bool) -> None:
     """Print the state of every run of the plan in the study's folder."""
-    from trm_lab.study.overview import overview
+    from trm_lab.study.overview import overview, read_plan
+    from trm_lab.study.trials import spent_text
 
     root = root_of(study, on, settings, runs)
-    rows = overview(root)
+    made = read_plan(root)
+    rows = overview(root, made)
     if json:
         output.as_json([_told(row) | {"in_sweep": row.in_sweep} for row in rows])
         return
@@ -31,6 +36,20 @@ def status(study: Path, on: Path | None, settings: list[str], runs: Path, json: 
         if missed := _unconverged(row):
             which = f"{row.variant}, seed {row.seed}"
             output.say(f"{which}: {100 * missed:.3g} % of its latest solves did not converge")
+    for arm in made.get("search", ()):
+        if "spent" in arm:
+            output.say(spent_text(arm["variant"], arm))
+    for line in driver_failure(root, rows):
+        output.say(line)
+
+
+def driver_failure(root: Path, rows: "list[Row]") -> Iterator[str]:
+    """Say how the last driver ended, if that was badly and it left something to do."""
+    from trm_lab.study.driver_lock import failure
+
+    if any(row.state in BAD for row in rows if row.in_sweep) and (why := failure(root)):
+        log = "; `trm-lab logs` shows its words" * (root / DRIVER_LOG).exists()
+        yield f"the last driver ended badly: {why.splitlines()[0]}{log}"
 
 
 def summary(rows: "list[Row]") -> str:
@@ -84,7 +103,7 @@ def _told(row: "Row") -> dict[str, Any]:
         "state": row.state.value,
         "update": row.told.get("update", 0),
         "of": row.of,
-        "best validation": best.get("puzzle_accuracy"),
+        "best validation puzzle accuracy": best.get("puzzle_accuracy"),
         "seconds": row.told.get("seconds"),
         "attempt": row.told.get("attempt", 0),
         "job": row.job,

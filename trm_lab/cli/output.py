@@ -15,24 +15,30 @@ console = Console(highlight=False, soft_wrap=True, markup=False)
 
 
 def table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print a title and rows of equal keys; the keys head the columns."""
+    """Print a title and rows of equal keys; the keys head the columns.
+
+    A terminal too narrow for the longest words gets lines as long as they are: it cuts nothing off.
+    """
     if not rows:
         console.print(f"{title}: none")
         return
     columns = list(rows[0])
     texts = [[_text(row[column]) for column in columns] for row in rows]
-    if console.is_terminal:
+    lines = [columns, *texts]
+    words = [max(len(word) for line in lines for word in line[i].split() or [""])
+             for i in range(len(columns))]  # fmt: skip
+    if console.is_terminal and sum(words) + 2 * len(words) <= console.width:
         made = Table(title=title, title_justify="left", box=None, pad_edge=False)
         for index, column in enumerate(columns):
             right = all(isinstance(row[column], int | float | None) for row in rows)
-            made.add_column(column, justify="right" if right else "left", no_wrap=index == 0)
+            made.add_column(column, justify="right" if right else "left", min_width=words[index])
         for line in texts:
             made.add_row(*line)
-        console.print(made)
+        console.print(made, soft_wrap=False)
         return
     print(title)
-    widths = [max(len(t[i]) for t in [columns, *texts]) for i in range(len(columns))]
-    for line in [columns, *texts]:
+    widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
+    for line in lines:
         print("  ".join(t.ljust(w) for t, w in zip(line, widths, strict=True)).rstrip())
 
 

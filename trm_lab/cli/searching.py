@@ -1,13 +1,10 @@
 """The verb that looks at a search: importance."""
 
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from trm_lab.cli import output
 from trm_lab.cli.planning import root_of
-from trm_lab.cli.steering import RUNS, On, Place, Runs, Set
+from trm_lab.cli.steering import RUNS, Json, On, Place, Runs, Set
 
 
 def importance(
@@ -15,7 +12,7 @@ def importance(
     on: On = None,
     set_: Set = None,
     runs: Runs = RUNS,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Say how much of a search's outcome each parameter explains; no test of anything."""
     from trm_lab.study.importance import importances

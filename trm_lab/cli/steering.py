@@ -3,15 +3,15 @@
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from trm_lab.cli import output
-from trm_lab.cli.outcomes import BAD, summary
-from trm_lab.cli.planning import root_of
+from trm_lab.cli.outcomes import BAD, DRIVER_LOG, driver_failure, summary
+from trm_lab.cli.planning import plan_of, root_of
 from trm_lab.errors import ConfigError
-from trm_lab.runs import State
+from trm_lab.runs import NOT_IN_SWEEP, State
 
 if TYPE_CHECKING:
     from trm_lab.study.overview import Row
@@ -24,6 +24,7 @@ Only = Annotated[
     str | None, typer.Option("--only", help="One cell, by its variant or folder name.")
 ]
 Seed = Annotated[int | None, typer.Option("--seed", help="One seed.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RUNS = Path("runs")
 
 OPEN = (State.WAITING, State.RUNNING, State.LOST)
@@ -66,6 +67,8 @@ def watch(
         output.say(f"{root}: {said}")
     if going:
         output.say("no driver is at work and nothing is in the queue; `trm-lab run` goes on")
+        for line in driver_failure(root, going):
+            output.say(line)
     raise typer.Exit(int(any(row.state in BAD for row in rows if row.in_sweep)))
 
 
@@ -77,20 +80,35 @@ def logs(
     set_: Set = None,
     runs: Runs = RUNS,
     lines: Annotated[int, typer.Option("-n", "--lines", min=1, help="Last lines of each.")] = TAIL,
+    json: Json = False,
 ) -> None:
     """Print the end of the logs: of the runs asked for, else of all that ended badly."""
+    from trm_lab.study.driver_lock import failure
+
     root = root_of(study, on, set_ or [], runs)
     rows = _rows(root, only, seed)
+    told: list[dict[str, Any]] = []
     if only is None and seed is None:
         rows = [row for row in rows if row.state in BAD and row.state is not State.WAITING]
-        if not rows:
-            output.say(f"{root}: no run ended badly; --only CELL prints the log of any")
+        if why := failure(root):
+            log = root / DRIVER_LOG
+            told.append({"cell": None, "seed": None, "state": "", "error": why, "log": str(log),
+                         "lines": _tail(log, lines)})  # fmt: skip
     for row in rows:
-        why = f": {row.error.splitlines()[0]}" if row.error else ""
-        output.say(f"==> {row.variant}, seed {row.seed}: {row.state.value}{why} <==")
-        for path in _logs(row):
-            text = path.read_text(encoding="utf-8", errors="replace").rstrip()
-            output.say(f"{path}:\n" + "\n".join(text.splitlines()[-lines:]))
+        log = _log(row)
+        told.append({"cell": row.variant, "seed": row.seed, "state": row.state.value,
+                     "error": row.error, "log": str(log), "lines": _tail(log, lines)})  # fmt: skip
+    if json:
+        output.as_json(told)
+        return
+    if not told:
+        output.say(f"{root}: no run ended badly; --only CELL prints the log of any")
+    for one in told:
+        who = "driver" if one["cell"] is None else f"{one['cell']}, seed {one['seed']}"
+        why = ": ".join([one["state"], *one["error"].splitlines()[:1]]).removeprefix(": ")
+        output.say(f"==> {who}: {why} <==")
+        said = "\n".join(one["lines"])
+        output.say(f"{one['log']}:\n{said}" if said else f"{one['log']}: nothing was printed")
 
 
 def cancel(
@@ -102,15 +120,26 @@ def cancel(
     runs: Runs = RUNS,
 ) -> None:
     """Stop runs, each with a checkpoint: `run` or `retry` takes them up again."""
+    from trm_lab.study import slurm
     from trm_lab.study.driver_lock import driven
+    from trm_lab.study.overview import chosen, overview
     from trm_lab.study.steering import cancel as cancel_rows
+    from trm_lab.study.steering import strays
 
     root = root_of(study, on, set_ or [], runs)
-    rows = [row for row in _rows(root, only, seed) if row.state in OPEN and row.in_sweep]
+    every = overview(root)
+    rows = [r for r in chosen(every, only, seed) if r.state in OPEN and r.in_sweep]
+    if only is not None and seed is not None and not rows:
+        raise ConfigError(f"{_at(every, only, seed)}; nothing to cancel")
+    others = {r.key for r in every if r.state in OPEN} - {r.key for r in rows}
     at_work = driven(root)
-    cancel_rows(root, rows, driven=at_work)
+    cancel_rows(root, rows, driven=at_work, others=others)
     by = "the driver takes them out" * at_work or "no driver is at work"
     output.say(f"{root}: {output.several(len(rows), 'run')} cancelled; {by}")
+    if only is None and seed is None and (left := strays(root, {r.key for r in every})):
+        slurm.cancel(left)
+        output.say(f"{root}: {output.several(len(left), 'job')} of runs that the study has no more "
+                   f"taken out: {', '.join(left)}")  # fmt: skip
 
 
 def retry(
@@ -129,9 +158,10 @@ def retry(
     rows = _rows(root, only, seed)
     again = [row for row in rows if row.state in (State.FAILED, State.CANCELLED, State.LOST)]
     if only is not None and seed is not None and not again:
-        raise ConfigError(f"{rows[0].folder.path}: is {rows[0].state.value}; nothing to retry")
+        raise ConfigError(f"{_at(rows, only, seed)}; nothing to retry")
     retry_rows(again)
-    next_ = "the driver sends them" if driven(root) else "`trm-lab run` or `sync` sends them"
+    # A driver of other cells (--only) does not.
+    next_ = "the driver sends its own, " * driven(root) + "`trm-lab run` or `sync` sends them"
     output.say(f"{root}: {output.several(len(again), 'run')} to go on; {next_}")
 
 
@@ -143,9 +173,14 @@ def doctor(
     set_: Set = None,
     runs: Runs = RUNS,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Mend the journal, keeping the damaged file.")
+        bool,
+        typer.Option(
+            "--repair",
+            help="Take what is damaged out of the journal and, given a study file, write it anew "
+            "from the run folders; the file as it was is kept.",
+        ),
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Look for what may stand in the way: machine, queue, disk, journal, left-over locks."""
     from dataclasses import asdict
@@ -154,7 +189,12 @@ def doctor(
 
     root = None if study is None else root_of(study, on, set_ or [], runs)
     if repair:
-        _repair(root)
+        if study is None or root is None:
+            raise ConfigError("--repair: name the study whose journal is to be mended")
+        if study.is_dir():
+            _mend(root)
+        else:
+            _write_anew(study, on, set_ or [], runs)
     found = [*checkup.machine(), *checkup.place(root or runs)]
     found += checkup.study(root) if root is not None else ()
     if json:
@@ -164,15 +204,23 @@ def doctor(
     raise typer.Exit(int(any(finding.verdict == "bad" for finding in found)))
 
 
-def _repair(root: Path | None) -> None:
+def _mend(root: Path) -> None:
+    """Mend the journal of a folder of results."""
     from trm_lab.study.driver_lock import sole_driver
     from trm_lab.study.journal import repair
 
-    if root is None:
-        raise ConfigError("--repair: name the study whose journal is to be mended")
     with sole_driver(root):
         remarks = repair(root / "optuna.journal")
     output.say("\n".join(remarks) or f"{root}: the journal is whole")
+
+
+def _write_anew(study: Path, on: Path | None, settings: list[str], runs: Path) -> None:
+    """Mend what holds a study's trials, and write from the run folders what it lacks."""
+    from trm_lab.study.index import reindex
+
+    plan = plan_of(study, on, settings, runs)
+    reindex(plan, output.say)
+    output.say(f"{plan.root}: the trials are those of the run folders")
 
 
 def dashboard(
@@ -207,6 +255,14 @@ def _rows(root: Path, only: str | None, seed: int | None) -> "list[Row]":
     return chosen(overview(root), only, seed)
 
 
+def _at(rows: "list[Row]", only: str, seed: int) -> str:
+    """Say how one run stands."""
+    from trm_lab.study.overview import chosen
+
+    row = chosen(rows, only, seed)[0]
+    return f"{row.folder.path}: is {row.state.value if row.in_sweep else NOT_IN_SWEEP}"
+
+
 def _abandoned(root: Path, going: "list[Row]") -> bool:
     """Say whether nobody works on the runs that are left, nor will."""
     from trm_lab.study.driver_lock import driven
@@ -228,12 +284,16 @@ def _lines(rows: "list[Row]") -> Iterator[str]:
         yield f"... {len(rows)} in all"
 
 
-def _logs(row: "Row") -> Iterator[Path]:
-    """Give the run's own log, or else its jobs' output."""
+def _log(row: "Row") -> Path:
+    """Give the run's own log, or its last job's output where only that has words."""
     from trm_lab.study.attempts import attempts
 
     told = [Path(str(line.get("log", ""))) for line in attempts(row.folder)]
-    for path in (row.folder.log, *told[-1:]):
-        if path.is_file() and path.stat().st_size:
-            yield path
-            return
+    return next((path for path in (row.folder.log, *told[-1:]) if _tail(path, 1)), row.folder.log)
+
+
+def _tail(path: Path, lines: int) -> list[str]:
+    """Give the last lines of a log; none where there is no such file."""
+    if not path.is_file():
+        return []
+    return path.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()[-lines:]

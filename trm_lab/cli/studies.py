@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trm_lab.cli import output
-from trm_lab.cli.outcomes import BAD, conclude, counted
+from trm_lab.cli.outcomes import BAD, DRIVER_LOG, conclude, counted
 from trm_lab.cli.planning import plan_of
 from trm_lab.errors import ConfigError
 from trm_lab.runs import State
 
 if TYPE_CHECKING:
-    from trm_lab.config.execution import Slurm
     from trm_lab.study.plan import Plan
 
 
@@ -32,64 +31,27 @@ def demo(out: Path, workers: int | None) -> int:
     return code
 
 
-def validate(files: list[Path], yes_really: bool) -> int:
-    """Check each file as what its keys say it is; warn of what will not act as written."""
-    from trm_lab.config.execution import Sweep
-    from trm_lab.config.presets import recipe_from
-    from trm_lab.config.remarks import remarks
-    from trm_lab.config.source import read_yaml
-    from trm_lab.config.validate import validate as check
-    from trm_lab.paths import STUDY, SWEEP, kind_of_data
-    from trm_lab.study.combinations import MOST_CELLS
-    from trm_lab.study.matrix import expand_study
-
-    problems = []
-    for path in files:
-        warnings: list[str] = []
-        try:
-            source = read_yaml(path)
-            kind = kind_of_data(source.data)
-            if kind == STUDY:
-                matrix = expand_study(source, most=None if yes_really else MOST_CELLS)
-                output.say(f"{path}: a study of {output.several(len(matrix.cells), 'cell')}, valid")
-                warnings = matrix.remarks() + matrix.twins()
-            elif kind == SWEEP:
-                check(Sweep, source)
-                output.say(f"{path}: a sweep, valid")
-            else:
-                recipe = recipe_from(source)
-                output.say(f"{path}: recipe {recipe.id[:8]}, valid")
-                warnings = remarks(recipe)
-        except ConfigError as error:
-            problems.append(str(error))
-        for line in warnings:
-            output.say(f"{path}: warning: {line}")
-    if problems:
-        raise ConfigError("\n".join(problems))
-    return 0
-
-
 def plan(
     study: Path, on: Path | None, settings: list[str], runs: Path, json: bool, yes_really: bool
 ) -> None:
     """Print cells, seeds and cost."""
     from trm_lab.config.execution import Slurm
+    from trm_lab.study.ahead import runs_ahead, unpruned
     from trm_lab.study.cost import cost as cost_of
 
     made = plan_of(study, on, settings, runs, yes_really)
-    if json:
-        said = {"confounds": made.confounds(), "remarks": made.asked.remarks()}
-        output.as_json(made.as_dict() | {"states": made.states(), "root": made.root} | said)
-        return
+    search = made.study.search
+    remarks = made.asked.remarks() + unpruned(search, made.sweep)
     accounts, states = made.accounts(), made.states()
     rows, ahead, total, evaluation = [], 0, 0.0, 0.0
-    search = made.study.search
+    of_arms = runs_ahead(made) if search else {}
     for cell in made.taken:
         cost, train = accounts[cell.name], cell.recipe.train
         whole = cost_of(cell.recipe, cost)
-        left = sum(not states[f"{cell.name}/seed-{s}"].final for s in made.seeds if not search)
-        if search:  # what is done already is not known before the storage is opened
-            left = search.trials + search.confirm.top * len(made.seeds)
+        if search:
+            left = of_arms[cell.name]
+        else:
+            left = sum(not states[f"{cell.name}/seed-{s}"].final for s in made.seeds)
         ahead += left
         total += whole.seconds * left
         evaluation += whole.evaluation_seconds * left
@@ -109,6 +71,15 @@ def plan(
                 "to run": left,
             }
         )
+    jobs = _jobs(made, ahead) if isinstance(made.sweep.executor, Slurm) else None
+    if json:
+        told = {
+            "root": made.root, "states": made.states(), "confounds": made.confounds(),
+            "remarks": remarks, "to_run": ahead, "seconds": total,
+            "evaluation_seconds": evaluation, "jobs": jobs,
+        }  # fmt: skip
+        output.as_json(made.as_dict() | told)
+        return
     output.table(f"{made.matrix.study.name} on {made.sweep.name}", rows)
     every = len(made.all_seeds)
     of = f" of {every}" if every > len(made.seeds) else ""
@@ -121,22 +92,26 @@ def plan(
     output.say(f"{cells} in {made.root}; about "
                f"{output.duration(total)} of one core to run, {output.duration(evaluation)} of it "
                "evaluation")  # fmt: skip
-    if isinstance(made.sweep.executor, Slurm):
-        output.say(_jobs(made, made.sweep.executor, ahead))
+    if jobs:
+        count, most = output.several(jobs["count"], "job"), jobs["array"]
+        output.say(f"{count}, in arrays of up to {most}; sbatch gets\n{jobs['sbatch']}")
     for line in made.confounds():
         output.say(f"confounded: {line}")
-    for line in made.asked.remarks():
+    for line in remarks:
         output.say(f"remark: {line}")
 
 
-def _jobs(made: "Plan", setting: "Slurm", runs: int) -> str:
-    """Show the text that sbatch would get."""
+def _jobs(made: "Plan", runs: int) -> dict[str, Any]:
+    """Give the number of jobs, the most of one array, and the text that sbatch would get."""
+    from trm_lab.config.execution import Slurm
     from trm_lab.study.jobs import text
 
+    setting = made.sweep.executor
+    assert isinstance(setting, Slurm)
     count = -(-runs // setting.pack)
     most = min(count, setting.max_array or count, setting.max_jobs)
     script = text(setting, made.sweep.execution, made.root, made.study.name, max(1, most))
-    return f"{output.several(count, 'job')}, in arrays of up to {most}; sbatch gets\n{script}"
+    return {"count": count, "array": most, "sbatch": script}
 
 
 def run(
@@ -173,10 +148,14 @@ def detach(
     import sys
 
     from trm_lab.config.execution import Slurm
-    from trm_lab.study.driver_lock import driven, holder
+    from trm_lab.study.driver import refuse
+    from trm_lab.study.driver_lock import driven, holder, name_driver
 
     # What is wrong with the files is said here, not in the log.
     made = plan_of(study, on, settings, runs, yes_really)
+    if as_job and not isinstance(made.sweep.executor, Slurm):
+        raise ConfigError("--as-job: the sweep's executor is not slurm")
+    refuse(made, only)
     if driven(made.root):
         raise ConfigError(f"{made.root}: {holder(made.root)} is already driving this study")
     command = ["run", str(study.resolve()), "--runs", str(runs.resolve())]
@@ -185,21 +164,22 @@ def detach(
     command += ["--yes-really"] if yes_really else []
     command += [word for setting in settings for word in ("--set", setting)]
     made.root.mkdir(parents=True, exist_ok=True)
-    if as_job:
+    if not (made.root / "plan.json").exists():
+        made.write()  # whoever looks before the driver has begun, or why it did not, finds a study
+    if as_job and isinstance(made.sweep.executor, Slurm):
         from trm_lab.study.jobs import send_driver
 
-        if not isinstance(made.sweep.executor, Slurm):
-            raise ConfigError("--as-job: the sweep's executor is not slurm")
         job = send_driver(made.sweep.executor, made.root, made.study.name, tuple(command))
         output.say(f"job {job} drives {made.root}; its words are in logs/{job} there")
     else:
-        with (made.root / "driver.log").open("ab") as log:
+        with (made.root / DRIVER_LOG).open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "trm_lab.cli", *command],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip
-        output.say(f"process {process.pid} drives {made.root}; its words are in driver.log there")
+        name_driver(made.root, process.pid)  # should it die before it does so itself
+        output.say(f"process {process.pid} drives {made.root}; its words are in {DRIVER_LOG} there")
     output.say(f"`trm-lab watch {made.root}` follows, `trm-lab cancel {made.root}` stops it")
     return 0
 
@@ -279,12 +259,13 @@ def train(
 
 def _drive(made: "Plan", only: str | None, again: bool = True) -> int:
     from trm_lab.cli.live import Live
+    from trm_lab.paths import refuse_unwritable
     from trm_lab.study.driver import drive, select
 
     runs = select(made, only)
-    made.root.mkdir(parents=True, exist_ok=True)  # a place that cannot be written is said first
+    refuse_unwritable(made.root)
     try:
-        with Live(made, runs) as live:
+        with Live(made, runs, only) as live:
             counts = drive(made, only, live.changed, live.tick, say=output.say, again=again)
     except KeyboardInterrupt:
         queued = made.sweep.executor.kind == "slurm"

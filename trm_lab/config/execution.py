@@ -6,13 +6,24 @@ from urllib.parse import unquote
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from trm_lab.config.base import BY_NAME, Pick, Setting
+from trm_lab.config.base import BY_NAME, ONE_LINE, Line, Name, Pick, Setting, one_of
 
 VARIABLE = r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}"
 """A variable of the environment in a URL."""
 SCHEMES = ("postgresql", "postgres", "mysql", "grpc")
 SECRET = r"(?i)[?&;](?:password|passwd|pass|pwd|sslpassword)=([^&;]*)"
 """A password among a URL's options, by the names that drivers of databases have for it."""
+ALWAYS = {
+    "array": "max_array", "time": "timeout_min", "signal": "signal_seconds", "nodes": "nodes",
+    "ntasks": "tasks_per_node", "ntasks-per-node": "tasks_per_node", "cpus-per-task": "cpus",
+    "job-name": "", "output": "", "error": "", "open-mode": "",
+}  # fmt: skip
+"""Options of sbatch that every job is given, each with the field that says what."""
+IF_SET = {"mem": "memory_gb"} | {
+    name: name for name in ("partition", "account", "qos", "constraint")
+}
+"""Options that a job is given if their field is set."""
+Option = Annotated[str | int | bool, one_of("text, a whole number, true or false"), ONE_LINE]
 MEMORY_GB = 1 / 1024
 """Least memory, 1 MB: SLURM takes 0 for the whole node."""
 
@@ -69,10 +80,10 @@ class Slurm(Sending):
     kind: Literal["slurm"] = "slurm"
     profile: str | None = None
     """Name of a file in ~/.config/trm_lab/ or beside the sweep whose settings these overrule."""
-    partition: str | None = None
-    account: str | None = None
-    qos: str | None = None
-    constraint: str | None = None
+    partition: Line | None = None
+    account: Line | None = None
+    qos: Line | None = None
+    constraint: Line | None = None
     """Node features, as sbatch's --constraint takes them."""
     gpus: int = Field(default=0, ge=0)
     """GPUs per node of a job."""
@@ -100,8 +111,9 @@ class Slurm(Sending):
     """Most jobs in the queue at a time."""
     use_srun: bool = False
     """Start with srun; always so with several tasks."""
-    extra: dict[str, str | int | bool] = Field(default_factory=dict)
-    """Further sbatch options by name: {reservation: tuesday, exclude: node7}."""
+    extra: dict[str, Option] = Field(default_factory=dict)
+    """Further sbatch options by their long names: {reservation: tuesday, exclude: node7}; none
+    that other fields stand for."""
     poll_seconds: float = Field(default=15.0, gt=0, le=3600)
 
     @model_validator(mode="after")
@@ -115,6 +127,20 @@ class Slurm(Sending):
             )
         return self
 
+    @model_validator(mode="after")
+    def _extra_is_further(self) -> Self:
+        set_too = {option: field for option, field in IF_SET.items() if getattr(self, field)}
+        flag = {self.gpu_flag.replace("_", "-"): "gpus"} if self.gpus else {}
+        for name in self.extra:
+            if not re.fullmatch("[a-z0-9-]+", name):
+                raise ValueError(f"extra: {name!r} is no long name of an option of sbatch")
+            if name in (ours := ALWAYS | set_too | flag):
+                field = (
+                    f"the field {ours[name]} says that" if ours[name] else "every job has its own"
+                )
+                raise ValueError(f"extra: {name} would overrule what jobs are given; {field}")
+        return self
+
 
 Executor = Annotated[InProcess | Local | Slurm, Field(discriminator="kind"), BY_NAME]
 
@@ -126,7 +152,7 @@ CellPick = Annotated[Pick, BeforeValidator(lambda v: {"cell": v} if isinstance(v
 class Sweep(Setting):
     """One way to execute a study: sweeps/<name>.yaml."""
 
-    name: str = Field(pattern=r"^[a-z0-9_]+$")
+    name: Name
     executor: Executor = Local()
     execution: Execution = Execution(threads=1)
     seeds: int | None = Field(default=None, ge=1)

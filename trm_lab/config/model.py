@@ -39,7 +39,7 @@ class Model(Setting):
     layout: Layout = TwoLatents()
     layers: int = Field(default=2, ge=1, le=64)
     """Blocks in a net."""
-    width: int = Field(default=512, ge=2, multiple_of=2)
+    width: int = Field(default=512, ge=2, le=2**16, multiple_of=2)
     """Channels, D."""
     expansion: float = Field(default=4.0, gt=0, le=64)
     """SwiGLU expansion; the inner width is 2/3 of expansion times the input width, rounded up."""

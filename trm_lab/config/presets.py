@@ -3,9 +3,10 @@
 `preset` names one of `PRESETS` or, as `table_1/no_ema`, a row of TRM's tables.
 """
 
+from dataclasses import replace
 from typing import Any
 
-from trm_lab.config.changes import Change, blamed, lay
+from trm_lab.config.changes import Change, Layer, blame, layered
 from trm_lab.config.configurations import PRESETS as PRESETS
 from trm_lab.config.recipe import Recipe
 from trm_lab.config.source import Source, merge, parse_yaml
@@ -35,18 +36,17 @@ def recipe_from(source: Source, changes: tuple[Change, ...] = ()) -> Recipe:
     Raises:
         ConfigError: every error, at its place.
     """
-    data = expand(source)
+    settings = replace(source, data=expand(source))
+    layers = layered([Layer(settings, source.place(()))], changes)
     try:
-        return validate(Recipe, lay(data, source, changes))
-    except ConfigError as error:
-        lines = str(error).split("\n")
-    before = _errors(source, data) if changes else lines
-    raise ConfigError("\n".join(blamed(line, before, changes) for line in lines))
+        return validate(Recipe, layers[-1].settings)
+    except ConfigError:
+        raise ConfigError("\n".join(line for line, _ in blame(layers, _problems))) from None
 
 
-def _errors(source: Source, data: dict[str, Any]) -> list[str]:
+def _problems(settings: Source) -> list[str]:
     try:
-        validate(Recipe, source, data)
+        validate(Recipe, settings)
     except ConfigError as error:
         return str(error).split("\n")
     return []

@@ -5,10 +5,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trm_lab.config.base import Positive, Setting
+from trm_lab.config.base import Positive, Setting, one_of
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Number = int | float
+Number = Annotated[int | float, one_of("a number")]
 Choice = None | bool | int | float | str
 Objective = Literal["puzzle_accuracy", "cell_accuracy", "flops", "params"]
 SMALLER: tuple[Objective, ...] = ("flops", "params")

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 import yamlcore
 
-from trm_lab.errors import ConfigError, near_miss
+from trm_lab.errors import ConfigError, near_path
 
 Path = tuple[str | int, ...]
 """Keys and indices from the top of a document."""
@@ -141,11 +141,16 @@ def merge(base: Any, change: Any) -> Any:
     A mapping whose `kind` differs replaces the whole value: fields of one kind mean nothing to
     another.
     """
-    if not (isinstance(base, dict) and isinstance(change, dict)):
-        return change
-    if "kind" in change and change["kind"] != base.get("kind"):
+    if replaces(base, change):
         return change
     return {**base, **{k: merge(base.get(k), v) if k in base else v for k, v in change.items()}}
+
+
+def replaces(base: Any, change: Any) -> bool:
+    """Say whether `change` takes the place of `base` as a whole."""
+    if not (isinstance(base, dict) and isinstance(change, dict)):
+        return True
+    return "kind" in change and bool(change["kind"] != base.get("kind"))
 
 
 def _key(text: str, error: yaml.MarkedYAMLError) -> str:
@@ -191,17 +196,3 @@ def _walk(node: yaml.Node, data: Any, path: Path) -> Iterator[tuple[Path, tuple[
     elif isinstance(node, yaml.SequenceNode) and isinstance(data, list):
         for index, below in enumerate(node.value):
             yield from _walk(below, data[index], (*path, index))
-
-
-def near_path(path: FilePath) -> str:
-    """Give "; did you mean ...?" for the nearest name beside a path, endings left out.
-
-    A bare name is also looked for in studies/, sweeps/ and runs/.
-    """
-    folders = [path.parent]
-    if path.parent == FilePath():
-        folders += [FilePath("studies"), FilePath("sweeps"), FilePath("runs")]
-    there = [p for folder in folders if folder.is_dir() for p in sorted(folder.iterdir())]
-    visible = {p.stem: p for p in reversed(there) if not p.name.startswith(".")}
-    found = near_miss(path.stem, visible)
-    return "" if found is None else f"; did you mean {visible[found]}?"

@@ -4,12 +4,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trm_lab.config.base import Pick, Setting
+from trm_lab.config.base import Line, Name, Pick, Setting
 from trm_lab.config.search import Search, Seed
 from trm_lab.errors import ConfigError
+from trm_lab.laws import BNSL
 from trm_lab.laws import law as law_named
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 Text = Annotated[str, Field(min_length=1)]
 Values = Annotated[tuple[Any, ...], Field(strict=False, min_length=1)]
 
@@ -17,8 +17,8 @@ Values = Annotated[tuple[Any, ...], Field(strict=False, min_length=1)]
 class Variant(Setting):
     """One arm of the comparison."""
 
-    name: Text
-    series: Text
+    name: Line
+    series: Line
     """The line of a figure that the arm belongs to."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Recipe settings by dotted name, laid over the base."""
@@ -63,6 +63,11 @@ class FitSpec(Setting):
         if unknown := [one for one in self.share if one not in law.names]:
             raise ValueError(
                 f"share: law {law.name} has no {unknown[0]!r}; it has {', '.join(law.names)}"
+            )
+        if law.space == "log" and not isinstance(law, BNSL):
+            raise ValueError(
+                f"law: {law.name} is of a loss, which has no upper end, and {self.y} is at most 1; "
+                "take saturating, power_error, or of a curve that turns log_quadratic or bnsl"
             )
         if self.share and self.by is None:
             raise ValueError("share needs by: the groups that share")

@@ -4,6 +4,7 @@
 PAD 0, blank 1, digit k is k + 1, as in the official Sudoku-Extreme encoding.
 """
 
+from math import comb
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -14,6 +15,8 @@ from trm_lab.config.extension import Extensible
 
 MIN_CLUES = {4: 4, 6: 8, 9: 17}
 """Fewest clues of a uniquely solvable grid, by rows (9x9: McGuire et al. 2012)."""
+GRIDS = {4: 288, 6: 28_200_960, 9: 6_670_903_752_021_072_936_960}
+"""Complete grids, by rows (OEIS A107739 for 4x4 and 9x9; 6x6 of 2x3 boxes: Pettersen 2006)."""
 
 
 class _Grid(Setting):
@@ -72,6 +75,17 @@ class GeneratedSudoku(_Generated):
         if not least <= self.clues <= most:
             grid = f"{self.size}x{self.size}"
             raise ValueError(f"clues must be {least} to {most} for {grid}, not {self.clues}")
+        return self
+
+    @model_validator(mode="after")
+    def _enough(self) -> "GeneratedSudoku":
+        asked = self.train + self.validation + self.test
+        there = GRIDS[self.size] * comb(self.cells, self.clues)  # with a unique solution or not
+        if asked > there:
+            raise ValueError(
+                f"train, validation and test ask for {asked:,} puzzles; {self.size}x{self.size} "
+                f"has no more than {there:,} with {self.clues} clues"
+            )
         return self
 
 

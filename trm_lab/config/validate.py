@@ -11,6 +11,8 @@ from trm_lab.config.source import Path, Source
 from trm_lab.errors import ConfigError, near_miss
 
 S = TypeVar("S", bound=BaseModel)
+NEAR = 0.5
+"""Least similarity of a name to the one that it is meant for, as `near_miss` has it."""
 MEANT = {"gpu": "cuda"}
 """What a word stands for that looks like another."""
 TRUTHS = {"yes": "true", "on": "true", "true": "true"} | {
@@ -32,7 +34,8 @@ def validate(kind: type[S], source: Source, data: Any = None) -> S:
         return kind.model_validate(values)
     except ValidationError as error:
         details = error.errors()
-        lines = [_explain(d, kind, values, source) for d in details if not _follows(d, details)]
+        left = [d for d in details if not _follows(d, details, kind, values)]
+        lines = [_explain(d, kind, values, source) for d in left]
         raise ConfigError("\n".join(once_per_module(lines))) from None
 
 
@@ -51,10 +54,24 @@ def mapping(source: Source) -> dict[str, Any]:
 def suggest(word: object, known: list[str]) -> str:
     """Give "; did you mean ...?" or, with nothing near, the choices if they are few."""
     meant = MEANT.get(str(word).lower())
-    near = meant if meant in known else near_miss(word, known, cutoff=0.5)
+    near = meant if meant in known else near_miss(word, known, cutoff=NEAR)
     if near is not None:
         return f"; did you mean {near}?"
     return f"; known: {', '.join(known)}" if 0 < len(known) <= 20 else ""
+
+
+def unknown(kind: type[BaseModel], path: Path) -> str:
+    """Say which part of a name no setting of a kind has; empty if it may be one."""
+    models = [kind]
+    for end, part in enumerate(path, 1):
+        fields = [m.model_fields[str(part)] for m in models if str(part) in m.model_fields]
+        if not fields:
+            known = list(dict.fromkeys(name for m in models for name in m.model_fields))
+            return f"{'.'.join(map(str, path[:end]))}: unknown setting{suggest(part, known)}"
+        if any(extensible(field.metadata) for field in fields):
+            return ""  # another package's class may have any settings
+        models = [m for field in fields for m in _models(field.annotation)]
+    return ""
 
 
 def _explain(detail: ErrorDetails, kind: type[BaseModel], values: Any, source: Source) -> str:
@@ -136,12 +153,27 @@ def _installed(owner: type[BaseModel] | None, field: str | int) -> list[str]:
     return sorted(mark.installed()) if mark else []
 
 
-def _follows(detail: ErrorDetails, others: list[ErrorDetails]) -> bool:
-    """Say whether a list is only called too short because its items were not valid."""
+def _follows(
+    detail: ErrorDetails, others: list[ErrorDetails], kind: type[BaseModel], values: Any
+) -> bool:
+    """Say whether an error is but the consequence of another.
+
+    A list is too short because its items were not valid, or a setting is missing because its name
+    is misspelt.
+    """
     loc = detail["loc"]
-    return detail["type"] == "too_short" and any(
-        other["loc"][: len(loc)] == loc and other is not detail for other in others
-    )
+    match detail["type"]:
+        case "too_short":
+            return any(o["loc"][: len(loc)] == loc and o is not detail for o in others)
+        case "missing":
+            _, owner = _locate(loc, kind, values)
+            fields = list(owner.model_fields) if owner else []
+            return any(
+                o["type"] == "extra_forbidden" and o["loc"][:-1] == loc[:-1]
+                and near_miss(o["loc"][-1], fields, cutoff=NEAR) == loc[-1]
+                for o in others
+            )  # fmt: skip
+    return False
 
 
 def _locate(loc: Path, kind: type[BaseModel], values: Any) -> tuple[Path, type[BaseModel] | None]:

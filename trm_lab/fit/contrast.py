@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from trm_lab.errors import ConfigError
-from trm_lab.fit.data import Data, column, labels, near, table
+from trm_lab.fit.data import Data, labels, near, table
 from trm_lab.fit.dataset import FEW_CLUSTERS
 from trm_lab.fit.fitting import fit
 from trm_lab.fit.intervals import expanded
@@ -54,7 +54,6 @@ def contrast(
             raise ConfigError(f"{by}: no variant {one!r}{near(one, np.unique(names))}")
     if parameter in share:
         raise ConfigError(f"contrast: {parameter} is shared, so its difference is 0 by definition")
-    column(frame, by, "by")
     settings = {"interval": "bootstrap", **settings}
     made = fit(
         frame[(names == a) | (names == b)], y, law, cluster=cluster, by=by, share=share, **settings

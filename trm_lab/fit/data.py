@@ -59,8 +59,14 @@ def numbers(frame: pd.DataFrame, name: str, what: str) -> FloatArray:
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):
-        bad = next(v for v in values if not _number(v))
-        raise ConfigError(f"{what}: {name} holds {bad!r}, which is no number") from None
+        bad = [at for at, value in enumerate(values) if not _number(value)]
+        first = values.iloc[bad[0]]
+        commas = _number(str(first).replace(",", ""))
+        fix = "write numbers without commas" if commas else "drop these rows first, and say why"
+        raise ConfigError(
+            f"{what}: {name} holds {first!r}, which is no number (row {bad[0]}, {len(bad)} such "
+            f"rows); {fix}"
+        ) from None
     missing = np.flatnonzero(~np.isfinite(array))
     if missing.size:
         raise ConfigError(

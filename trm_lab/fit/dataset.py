@@ -55,11 +55,12 @@ def report(
         "name": name,
         "law": str(inner),
         "law_name": inner.name,
-        "held": ", ".join(f"{one}={value:.17g}" for one, value in inner.fixed),
+        "held": ", ".join(f"{one}={float(value)!r}" for one, value in inner.fixed),
         "formula": inner.formula,
         "source": inner.source,
         "y_name": rows.y_name,
         "x_name": ", ".join(inner.columns_read),
+        "weights_name": rows.weights_name,
         "by": rows.by,
         "share": ", ".join(law.share) if isinstance(law, Grouped) else "",
         "status": verdict.status,
@@ -218,17 +219,19 @@ def _note(
     smallest = " in the smallest group" if n < attrs["n_clusters"] else ""
     notes = []
     if verdict.status == "all_zero":
-        notes.append(f"nothing to fit: every {rows.y_name.replace('_', ' ')} is 0")
+        all_zero = f"every {rows.y_name.replace('_', ' ')} is 0"
+        notes.append(f"nothing to fit: {all_zero}; train longer, or take a softer y")
     elif verdict.status in ("too_few_points", "not_identified"):
+        lacks = "interval" if found else f"estimates; add rows at other x, or {_hold(rows.problem)}"
         notes.append(
-            f"{count.distinct} distinct x{of} for {count.free} parameters{own}: no interval"
+            f"{count.distinct} distinct x{of} for {count.free} parameters{own}: no {lacks}"
         )
     elif interval in intervals.OF_CLUSTERS and n < 2:
         notes.append(f"{n} cluster ({cluster}){smallest}: no interval")
     elif found is None:
         notes.append("no start reached a finite optimum: no estimates; hold fewer parameters")
     elif not has and interval != "none":
-        notes.append("fewer than half of the resamples have enough distinct x: no interval")
+        notes.append("fewer than half of the resamples tell the parameters: no interval")
     elif few and has:
         notes.append(
             f"descriptive: {percentile}intervals from {n} clusters ({cluster}){smallest} are too "
@@ -252,8 +255,17 @@ def _note(
             f"({attrs['n_basins']} optima seen)"
         )
     if attrs["draws_failed"]:
-        notes.append(f"{attrs['draws_failed']} resamples have too few distinct x, left out")
+        notes.append(
+            f"{attrs['draws_failed']} resamples tell too little of the parameters, left out"
+        )
     return "; ".join(notes)
+
+
+def _hold(problem: Problem) -> str:
+    """Say how a parameter is held."""
+    law = problem.law
+    free = [n.partition("[")[0] for n, moves in zip(law.names, problem.free, strict=True) if moves]
+    return f"hold parameters, as `{str(law)[:-1]}, {(free or ['NAME'])[0]}=VALUE)`"
 
 
 def _about(long_name: str) -> dict[str, str]:

@@ -11,7 +11,6 @@ import xarray as xr
 from trm_lab.fit.objectives import NAMES
 from trm_lab.fit.saved import fewest_clusters, law_of
 from trm_lab.fit.verdicts import STATUS, ZERO
-from trm_lab.laws import GROUP
 
 
 def describe(made: xr.Dataset) -> str:
@@ -26,15 +25,19 @@ def describe(made: xr.Dataset) -> str:
 def methods(made: xr.Dataset) -> str:
     """Give the paragraph."""
     a = made.attrs
-    share = f", with {a['share']} in common" if a["share"] else ""
-    groups = f" separately by {a['by']}{share}" if a["by"] else ""
+    verb = "fitted" if estimated(made) else "could not fit"
     text = (
-        f"We fitted {a['law']}, {a['formula']} ({a['source']}), to {a['y_name']} of "
-        f"{a['n_points']} {unit(made)}{groups}, minimising {NAMES[a['objective']]}"
+        f"We {verb} {a['law']}, {a['formula']} ({a['source']}), to {a['y_name']} of "
+        f"{a['n_points']} {_points(made)}{_groups(made)}, minimising {NAMES[a['objective']]}"
     )
     if np.isfinite(a["delta"]):
         text += f" with delta = {a['delta']:g}"
+    if a.get("weights_name"):
+        text += f", rows weighted by {a['weights_name']}"
     text += f"; residuals are {_residuals(a['residuals'])}."
+    if not estimated(made):
+        text += f" There are no estimates. Status: {a['status']} ({STATUS.get(a['status'], '')})."
+        return text + (f" Note: {a['note']}." if a["note"] else "")
     text += (
         " The nonlinear parameters were scanned with the linear ones solved for (variable "
         f"projection), and {a['starts']} starts from the scan and from resampled data were "
@@ -55,6 +58,8 @@ def methods(made: xr.Dataset) -> str:
 
 def estimates(made: xr.Dataset) -> str:
     """Give one line per parameter; amplitudes come with their exponents or not at all."""
+    if not estimated(made):
+        return "- no estimates"
     lines = []
     for one in rounded(made):
         text = f"{one.name} = {one.value:.6g}"
@@ -104,6 +109,11 @@ def rounded(made: xr.Dataset) -> list[Rounded]:
     return result
 
 
+def estimated(made: xr.Dataset) -> bool:
+    """Whether the rows gave estimates at all."""
+    return bool(np.isfinite(made["coefficients"].values).any())
+
+
 def unit(made: xr.Dataset) -> str:
     """Name what was fitted: the runs of a study, or the rows of a table."""
     return "runs" if made.attrs.get("study") else "rows"
@@ -125,20 +135,22 @@ def checklist(made: xr.Dataset) -> str:
     ranges = [
         f"{n} {made[n].values.min():.3g} to {made[n].values.max():.3g}"
         for n in law.columns_read
-        if n != GROUP
+        if made.sizes["row"]
     ]
+    counted = "as in the study's results (docs/results.md)" if a.get("study") else "to be filled in"
     items = {
         "Form": f"{a['formula']} ({a['law']})",
         "Parameters held": a["held"] or "none",
         "Variables and their range": "; ".join(ranges),
-        "How N, D and FLOPs are counted": "to be filled in, unless the columns come from a study",
+        "How N, D and FLOPs are counted": counted,
         "Training set-up (sizes, learning rate, schedule)": "to be filled in",
-        "Points": f"{a['n_points']} {unit(made)}, {a['n_distinct_x']} distinct x",
+        "Points": f"{a['n_points']} {_points(made)}, {a['n_distinct_x']} distinct x",
         "Checkpoints or final values": "to be filled in",
         "Rows left out, and why": _left_out(str(a["note"])),
         "Seeds or clusters": f"{a['n_clusters']} of {a['cluster']}",
         "Objective": f"{a['objective']}, residuals {_residuals(a['residuals'])}"
-        + (f", delta {a['delta']:g}" if np.isfinite(a["delta"]) else ""),
+        + (f", delta {a['delta']:g}" if np.isfinite(a["delta"]) else "")
+        + (f", weights {a['weights_name']}" if a.get("weights_name") else ""),
         "Optimiser and starts": f"variable projection scan, trust-region descent, {a['starts']} "
         f"starts, agreement {a['agreement']:.2f}, optima seen {a['n_basins']}",
         "Value at the optimum": f"{a['objective_value']:.10g}",
@@ -151,9 +163,27 @@ def checklist(made: xr.Dataset) -> str:
         f"numpy {a['numpy_version']}",
         "Data": f"sha256 {a['data_hash']}" if a["data_hash"] else "to be filled in",
     }
+    if not estimated(made):
+        for one in ("Optimiser and starts", "Value at the optimum", "Identifiability"):
+            items[one] = f"to be filled in: no estimates ({a['status']})"
     return "\n".join(
         f"- [{'x' if 'to be filled' not in v else ' '}] {k}: {v}" for k, v in items.items()
     )
+
+
+def _points(made: xr.Dataset) -> str:
+    """Name the runs or rows that were fitted, and which of a study's they are."""
+    chosen = [f"{key} {made.attrs[key]}" for key in ("series", "variants") if made.attrs.get(key)]
+    return f"{unit(made)} ({'; '.join(chosen)})" if chosen else unit(made)
+
+
+def _groups(made: xr.Dataset) -> str:
+    """Say which parameters groups have in common; all groups are fitted together."""
+    by, share = made.attrs["by"], made.attrs["share"]
+    if not by:
+        return ""
+    own = f"{share} in common, all others once per {by}" if share else f"all once per {by}"
+    return f" by {by} (parameters: {own})"
 
 
 def _over(made: xr.Dataset) -> str:

@@ -6,6 +6,7 @@ give intervals that are too narrow (`docs/laws.md`).
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +17,8 @@ from trm_lab.fit.likelihood import EXTRAS, hessian, negative
 from trm_lab.fit.objectives import huber_slope
 from trm_lab.fit.problem import Problem
 from trm_lab.fit.search import refit
-from trm_lab.fit.verdicts import tightest
-from trm_lab.laws import GROUP
+from trm_lab.fit.verdicts import CONDITION, tightest
+from trm_lab.laws import GROUP, Grouped
 from trm_lab.laws.base import FloatArray
 
 KINDS = {
@@ -31,6 +32,10 @@ KINDS = {
 """Kinds of interval and what they are called in a report."""
 OF_CLUSTERS = ("bootstrap", "wild", "sandwich")
 """Kinds that take clusters as what is independent; the others take rows."""
+LEAST = 1e-6
+"""Share of the data's information about some combination of parameters below which a resample does
+not tell it: nothing but rounding.  Poor resamples keep 1e-4 or more, and are an uncertainty of the
+data: those without its one large model, say."""
 
 
 @dataclass(frozen=True)
@@ -59,16 +64,49 @@ def t_quantile(level: float, df: int) -> float:
 def bootstrap(
     problem: Problem, u: FloatArray, member: npt.NDArray[np.intp], n: int, draws: int, seed: int
 ) -> FloatArray:
-    """Refit resamples of whole clusters: own parameters [draw, K], NaN where one is degenerate."""
+    """Refit resamples of whole clusters: own parameters [draw, K], NaN where one is degenerate.
+
+    One is where any value fits: no more places than parameters, or places that lose what the data
+    tell of a combination of parameters (of a floor and an exponent, where all N drawn are two).
+    """
     rng = np.random.default_rng(seed)
     counts = resample(rng, member, n, problem.X.get(GROUP), draws)
     unique, which = np.unique(counts, axis=0, return_inverse=True)
     made = np.full((len(unique), len(problem.law.names)), np.nan)
+    told = directions(problem, u)
     for i, row in enumerate(unique):
-        weights = row[member] * problem.weights
-        if tightest(problem, weights > 0).spare > 0:  # otherwise any value fits
+        drawn = row[member]
+        weights = drawn * problem.weights
+        if information(told, drawn) >= LEAST and tightest(problem, weights > 0).spare > 0:
             made[i] = problem.own(refit(problem, u, weights))
     return np.asarray(made[which.ravel()])
+
+
+def directions(problem: Problem, u: FloatArray) -> FloatArray:
+    """Give an orthonormal basis [P, at most free] of how the rows move with the parameters near u.
+
+    Of groups, near u with what each has for itself at its mean: where they differ by noise, rows of
+    theirs at one x seem to tell parameters in common that only other x can tell.  Directions that
+    the data do not tell either (`CONDITION`) are not in it.
+    """
+    if isinstance(problem.law, Grouped):
+        whole, places = np.zeros(len(problem.free)), problem.law.places.astype(int)
+        whole[problem.free] = u
+        whole[places] = whole[places].mean(axis=0)
+        u = whole[problem.free]
+    slopes = np.sqrt(problem.weights)[:, None] * problem.residual(u)[1]
+    norms = np.linalg.norm(slopes, axis=0)
+    basis, values, _ = np.linalg.svd(slopes / np.maximum(norms, 1e-300), full_matrices=False)
+    return np.asarray(basis[:, values * CONDITION > values[:1]])
+
+
+def information(told: FloatArray, drawn: npt.NDArray[Any]) -> float:
+    """Give the share of the data's information in rows `drawn` so often, [P], where least is left.
+
+    The smallest eigenvalue of the resample's J'J relative to that of the data: the least over all
+    combinations of parameters, whatever their units; 1 for the data themselves.
+    """
+    return float(np.linalg.eigvalsh((told * drawn[:, None]).T @ told).min(initial=np.inf))
 
 
 def wild(
@@ -289,7 +327,7 @@ def profile(
 
 def _inverse(matrix: FloatArray) -> FloatArray:
     """Invert a symmetric matrix; what the data cannot tell has a huge variance, not a tiny one."""
-    scale = np.sqrt(np.maximum(np.diag(matrix), 1e-300))
+    scale = np.sqrt(np.maximum(np.diag(matrix), 1e-200))  # 1e-300 would overflow
     values, vectors = np.linalg.eigh(matrix / np.outer(scale, scale))
     values = np.maximum(values, 1e-14 * max(float(values.max()), 1e-300))
     inverse = (vectors / values) @ vectors.T

@@ -16,11 +16,13 @@ Space = Literal["log", "raw", "count"]
 NAMES = {
     "least_squares": "the sum of squared residuals",
     "huber": "Huber's loss of the residuals, quadratic below delta (arXiv 2203.15556)",
-    "scaled_huber": "the likelihood of Huber's density with a fitted scale, delta in its units "
-    "(arXiv 2404.10102)",
-    "student_t": "the likelihood of Student's t with fitted scale and degrees of freedom",
+    "scaled_huber": "the negative log likelihood of Huber's density with a fitted scale, delta in "
+    "its units (arXiv 2404.10102)",
+    "student_t": "the negative log likelihood of Student's t with fitted scale and degrees "
+    "of freedom",
     "quasi_binomial": "the binomial deviance of k of m; Pearson's dispersion widens the intervals",
-    "beta_binomial": "the beta-binomial likelihood of k of m with a fitted overdispersion rho",
+    "beta_binomial": "the negative log likelihood of k of m, beta-binomial with a fitted "
+    "overdispersion rho",
 }
 """Objectives by name, and what each minimises."""
 COUNTS = ("quasi_binomial", "beta_binomial")

@@ -27,6 +27,7 @@ RESERVED = frozenset(
 """Names of a fit's Dataset, which no column of a law can have."""
 
 
+_DROP = "; drop such rows first, and say why"
 _SHARE = "; give counts with their total, --y {0},TOTAL, and divide percentages by 100 first"
 
 
@@ -48,6 +49,8 @@ class Rows:
     by: str
     names: npt.NDArray[np.str_]
     """A name for every row."""
+    weights_name: str = ""
+    """The column of weights; empty where all rows weigh 1."""
 
 
 def prepare(
@@ -79,7 +82,10 @@ def prepare(
         solved, m = numbers(frame, y[0], "y"), numbers(frame, y[1], "y")
         bad = np.flatnonzero((m <= 0) | (solved < 0) | (solved > m))
         if bad.size:
-            raise ConfigError(f"y: {solved[bad[0]]:g} of {m[bad[0]]:g} in row {bad[0]} is no share")
+            turned = ((solved > 0) & (m >= 0) & (m <= solved)).all()
+            fix = f"; did you mean {y[1]},{y[0]}?" if turned else _DROP
+            at = bad[0]
+            raise ConfigError(f"y: {solved[at]:g} of {m[at]:g} in row {at} is no share{fix}")
         values = solved / m
     given = np.ones(len(values)) if weights is None else numbers(frame, weights, "weights")
     check(law, X, values, given, chosen, y_name)
@@ -98,8 +104,9 @@ def prepare(
         frame["run"].astype(str).to_numpy() if "run" in frame else np.arange(len(frame)).astype(str)
     )
     return Rows(
-        problem, member, clusters, cluster_name, groups, y_name, by or "", names.astype(str)
-    )
+        problem, member, clusters, cluster_name, groups, y_name, by or "", names.astype(str),
+        weights or "",
+    )  # fmt: skip
 
 
 def _objective(
@@ -139,27 +146,29 @@ def check(
         raise ConfigError(
             f"law {law.name} ({law.formula}): {name} must lie in [{low:g}, {high:g}], not "
             f"{y[bad[0]]:g} (row {bad[0]})"
-            + (_SHARE.format(name) if high == 1 and y[bad[0]] > 1 and " / " not in name else "")
+            + (_SHARE.format(name) if high == 1 and y[bad[0]] > 1 and " / " not in name else _DROP)
         )
     if law.positive and (y >= high).any():
         at = int(np.flatnonzero(y >= high)[0])
         raise ConfigError(
             f"law {law.name} ({law.formula}): {name} must lie in ({low:g}, {high:g}), not "
-            f"{y[at]:g} (row {at})"
+            f"{y[at]:g} (row {at}){_DROP}"
         )
     if (y <= 0).any() and y.any() and (objective.space == "log" or law.positive):
         at = int(np.flatnonzero(y <= 0)[0])
         if law.positive:
             raise ConfigError(
-                f"{name} is {y[at]:g} in row {at}: law {law.name} needs values above 0; take other "
-                "laws, or drop such rows and say why"
+                f"{name} is {y[at]:g} in row {at}: law {law.name} needs values above 0{_DROP}"
             )
         raise ConfigError(
             f"{name} is {y[at]:g} in row {at}: residuals of ln y need values above 0; "
             "give residuals='raw', or counts for an accuracy"
         )
     if not (np.isfinite(weights) & (weights > 0)).all():
-        raise ConfigError("weights must be finite and above 0")
+        at = int(np.flatnonzero(~(np.isfinite(weights) & (weights > 0)))[0])
+        raise ConfigError(
+            f"weights must be finite and above 0, not {weights[at]:g} (row {at}){_DROP}"
+        )
 
 
 def _grouped(law: Law, groups: npt.NDArray[np.str_], share: Sequence[str]) -> Law:

@@ -29,15 +29,24 @@ def law_of(made: xr.Dataset) -> Law:
     return law
 
 
+def expect_fit(made: xr.Dataset) -> None:
+    """Refuse a Dataset that is no fit.
+
+    Raises:
+        ConfigError: what a fit has and it has not.
+    """
+    missing = [name for name in ("coefficients", "y", "weights") if name not in made]
+    if missing or "law" not in made.attrs:
+        raise ConfigError(f"not a fit of trm_lab: no {', '.join(missing) or 'law'}")
+
+
 def rows_of(made: xr.Dataset) -> Rows:
     """Give the rows and the problem that a fit solved.
 
     Raises:
         ConfigError: the Dataset is no fit.
     """
-    missing = [name for name in ("coefficients", "y", "weights") if name not in made]
-    if missing or "law" not in made.attrs:
-        raise ConfigError(f"not a fit of trm_lab: no {', '.join(missing) or 'law'}")
+    expect_fit(made)
     inner = law_of(made)
     law: Law = inner
     X: dict[str, FloatArray] = {n: made[n].values.astype(float) for n in inner.columns_read}
@@ -57,6 +66,7 @@ def rows_of(made: xr.Dataset) -> Rows:
     return Rows(
         problem, member, clusters, str(made.attrs["cluster"]), groups, str(made.attrs["y_name"]),
         str(made.attrs["by"]), made["name_of_row"].values.astype(str),
+        str(made.attrs.get("weights_name", "")),
     )  # fmt: skip
 
 

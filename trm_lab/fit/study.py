@@ -2,11 +2,12 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import xarray as xr
 
 from trm_lab.errors import ConfigError
@@ -67,12 +68,7 @@ def fit_study(
         for variant in spec["variants"]:
             _known(f"{place}: variants", str(variant), np.unique(runs["variant"].values))
         series &= np.isin(runs["variant"].values, list(spec["variants"]))
-    wanted = series & (runs["planned"].values == 1)
-    state = states(tree)
-    measured = np.isfinite(runs[y].values.astype(float))
-    for column in law.columns_read:
-        measured &= np.isfinite(runs[column].values.astype(float))
-    used = wanted & (state == "completed") & measured
+    used, left_out = usable_runs(tree, (*law.columns_read, y), series)
     columns = dict.fromkeys(
         [*law.columns_read, y, cluster, *([spec["by"]] if spec.get("by") else [])]
     )
@@ -83,18 +79,7 @@ def fit_study(
         share=tuple(spec.get("share") or ()), **settings,
     )  # fmt: skip
     _units(made, runs, law.columns_read, y)
-    left_out = [
-        f"{count} {name}"
-        for name in STATES
-        if name != "completed" and (count := int((wanted & (state == name)).sum()))
-    ]
-    if unmeasured := int((wanted & (state == "completed") & ~used).sum()):
-        left_out.append(f"{unmeasured} completed without {', '.join(law.columns_read)} or {y}")
-    told = [f"left out of {int(wanted.sum())} runs: {', '.join(left_out)}"] if left_out else []
-    if elsewhere := int((series & not_in_sweep(tree)).sum()):
-        told.append(f"{elsewhere} more {NOT_IN_SWEEP}")
-    if text := "; ".join(told):
-        made.attrs["note"] = "; ".join(filter(None, [made.attrs["note"], text]))
+    made.attrs["note"] = "; ".join(filter(None, [made.attrs["note"], left_out]))
     made.attrs |= {
         "study": str(tree.attrs.get("study", "")),
         "series": str(spec.get("series") or ""),
@@ -102,6 +87,36 @@ def fit_study(
         "data_hash": data_hash(tree),
     }
     return made
+
+
+def usable_runs(
+    tree: xr.DataTree, columns: Sequence[str], among: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.bool_], str]:
+    """Choose the completed runs of the plan that have numbers in all `columns`, the last one y.
+
+    `among` [run] says which runs are asked for.
+
+    Returns:
+        Which runs are used, [run], and how many others of `among` were left out and why.
+    """
+    runs, state = tree["runs"].to_dataset(), states(tree)
+    wanted = among & (runs["planned"].values == 1)
+    done = wanted & (state == "completed")
+    used = done.copy()
+    for column in columns:
+        used &= np.isfinite(runs[column].values.astype(float))
+    left_out = [
+        f"{count} {name}"
+        for name in STATES
+        if name != "completed" and (count := int((wanted & (state == name)).sum()))
+    ]
+    if unmeasured := int((done & ~used).sum()):
+        *others, last = dict.fromkeys(columns)
+        left_out.append(f"{unmeasured} completed without {', '.join(others)} or {last}")
+    told = [f"left out of {int(wanted.sum())} runs: {', '.join(left_out)}"] if left_out else []
+    if elsewhere := int((among & not_in_sweep(tree)).sum()):
+        told.append(f"{elsewhere} more {NOT_IN_SWEEP}")
+    return used, "; ".join(told)
 
 
 def save_fit(made: xr.Dataset, study: Path | str) -> Path:

@@ -166,8 +166,12 @@ def tightest(problem: Problem, rows: npt.NDArray[np.bool_] | None = None) -> Cou
 
 
 def distinct_rows(problem: Problem, rows: npt.NDArray[np.bool_] | None = None) -> int:
-    """Count different places in the design, and groups: what parameters can be told from."""
-    names = [*problem.law.columns_read, *([GROUP] if GROUP in problem.X else [])]
+    """Count different places in the design: what parameters can be told from.
+
+    The same x in two groups are two where groups have parameters of their own.
+    """
+    apart = isinstance(problem.law, Grouped) and any(problem.law.alone)
+    names = [*problem.law.columns_read, *([GROUP] * apart)]
     places = np.stack([problem.X[name] for name in names])
     return int(np.unique(places if rows is None else places[:, rows], axis=1).shape[1])
 

@@ -9,7 +9,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from trm_lab.errors import ConfigError
 from trm_lab.laws.axes import Axis, axis
 from trm_lab.laws.base import Centre, Columns, FloatArray, Law, Parameter, spacing
 from trm_lab.laws.curves import Curve
@@ -40,6 +39,7 @@ class Saturating(Share):
     )
     use = "accuracy against depth, recursion or supervision steps where it levels out"
     reach = 2.0  # farther out amplitudes at the law's own origin overflow
+    from_zero = True
 
     @property
     def own_parameters(self) -> tuple[Parameter, ...]:
@@ -49,10 +49,6 @@ class Saturating(Share):
             Parameter("a", "rise from x = 0 to the ceiling", linear=True),
             Parameter("tau", "x over which the gap to the ceiling falls to 1/e", log=True),
         )
-
-    def check(self, X: Columns) -> None:
-        """X may be 0."""
-        _nonnegative(self, X[self.x])
 
     def centre(self, X: Columns) -> dict[str, float]:
         """The smallest x: there the gap is largest."""
@@ -294,9 +290,3 @@ class NeverSolved(Share):
         """Tau about the data, shapes from very slow to a step."""
         x = X[self.x]
         return np.array([[float(x.min()) / 10, float(x.max()) * 10], [0.1, 10.0]])
-
-
-def _nonnegative(law: Law, x: FloatArray) -> None:
-    bad = x[~np.isfinite(x) | (x < 0)]
-    if bad.size:
-        raise ConfigError(f"law {law.name} ({law.formula}): x must be 0 or more, not {bad[0]:g}")

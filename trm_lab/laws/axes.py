@@ -7,10 +7,11 @@ or D by such a quantity with one or two more constants.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
-from trm_lab.laws.base import Columns, FloatArray, Parameter, geometric_mean
+from trm_lab.laws.base import Columns, FloatArray, Parameter, geometric_mean, written
 
 _PHI = (-1.0, 2.0)
 """Range of the exponents of recurrence: 0 means steps are free of capacity, 1 that a step is as
@@ -64,7 +65,7 @@ class Column(Axis):
     column: str
 
     def __str__(self) -> str:
-        return self.column
+        return written(self.column)
 
     @property
     def label(self) -> str:
@@ -94,6 +95,13 @@ class EffectiveN(Axis):
     recursion have an exponent each: (n + 1)^phi_n T^phi_T.
     """
 
+    formula: ClassVar[str] = "N_eff = N_once + r^phi N_rec, or r^phi as (n + 1)^phi_n T^phi_T"
+    source: ClassVar[str] = "arXiv 2604.21106"
+    use: ClassVar[str] = (
+        "an axis of another law: parameters of a net whose blocks are applied again; two exponents "
+        "where n and T move apart"
+    )
+
     once: str
     rec: str
     r: str | None = None
@@ -105,8 +113,9 @@ class EffectiveN(Axis):
             raise ValueError("EffectiveN: give either r, or both n and T")
 
     def __str__(self) -> str:
-        rest = f"r={self.r}" if self.r else f"n={self.n}, T={self.T}"
-        return f"EffectiveN({self.once}, {self.rec}, {rest})"
+        names = ("r",) if self.r else ("n", "T")
+        rest = (f"{name}={written(str(getattr(self, name)))}" for name in names)
+        return f"EffectiveN({', '.join([written(self.once), written(self.rec), *rest])})"
 
     @property
     def label(self) -> str:

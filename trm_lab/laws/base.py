@@ -14,6 +14,7 @@ while fitting: there amplitude and exponent are far less entangled than at the l
 (condition number 11 instead of 3.5e11 for Chinchilla's law, arXiv 2603.22339).
 """
 
+import keyword
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -67,6 +68,9 @@ class Law(ABC):
     """Whether y must be above 0 wherever residuals are taken, and below a finite upper end."""
     floor_name: ClassVar[str] = ""
     """The parameter that is a floor of losses, if the law has one."""
+
+    from_zero: ClassVar[bool] = False
+    """Whether x may be 0."""
 
     reach: ClassVar[float] = 1e3
     """How many times beyond the scanned range a descent may go, by logarithm."""
@@ -226,15 +230,28 @@ class Law(ABC):
         """Refuse columns on which the law is not defined.
 
         Raises:
-            ConfigError: a value is not finite or not above 0.
+            ConfigError: a value is not finite or not above 0; the message says in which row.
         """
         for name in self.columns_read:
-            bad = X[name][~np.isfinite(X[name]) | (X[name] <= 0)]
+            x = X[name]
+            bad = np.flatnonzero(~(np.isfinite(x) & ((x >= 0) if self.from_zero else (x > 0))))
             if bad.size:
+                rule = "0 or more" if self.from_zero else "finite and above 0"
                 raise ConfigError(
-                    f"law {self.name} ({self.formula}): {name} must be finite and above 0, "
-                    f"not {bad[0]:g}"
+                    f"law {self.name} ({self.formula}): {name} must be {rule}, not "
+                    f"{x[bad[0]]:g} (row {bad[0]}, {bad.size} such rows); drop these rows first, "
+                    "and say why"
                 )
+
+
+def written(column: str) -> str:
+    """Give a column's name as the text of a law has it: quoted, where it is no plain word.
+
+    A dotted name such as `model.T` is plain.
+    """
+    words = column.split(".")
+    plain = all(one.isidentifier() and not keyword.iskeyword(one) for one in words)
+    return column if plain and column.isascii() else repr(column)
 
 
 def spacing(x: FloatArray) -> tuple[float, float]:

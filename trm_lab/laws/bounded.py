@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trm_lab.laws.base import Centre, Columns, FloatArray, Parameter, geometric_mean
+from trm_lab.laws.base import Centre, Columns, FloatArray, Parameter, geometric_mean, written
 from trm_lab.laws.curves import Curve
 
 _NEWTON = 80
@@ -33,7 +33,7 @@ class M4(Curve):
         return (0.0, 1.0) if self.error_rate else self.range
 
     def __str__(self) -> str:
-        return f"M4({self.x}{', error_rate=True' if self.error_rate else ''})"
+        return f"M4({written(self.x)}{', error_rate=True' if self.error_rate else ''})"
 
     @property
     def own_parameters(self) -> tuple[Parameter, ...]:

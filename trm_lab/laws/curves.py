@@ -13,6 +13,7 @@ from trm_lab.laws.base import (
     Parameter,
     geometric_mean,
     spacing,
+    written,
 )
 
 _FLAT, _STEEP = 20.0, 20.0
@@ -31,7 +32,7 @@ class Curve(Law):
     x: str = "x"
 
     def __str__(self) -> str:
-        return f"{type(self).__name__}({self.x})"
+        return f"{type(self).__name__}({written(self.x)})"
 
     @property
     def columns_read(self) -> tuple[str, ...]:
@@ -60,7 +61,8 @@ class TestTime(Curve):
     """Column of the trained recurrence; 1 without it."""
 
     def __str__(self) -> str:
-        return f"TestTime({self.x}{f', train={self.train}' if self.train else ''})"
+        train = f", train={written(self.train)}" if self.train else ""
+        return f"TestTime({written(self.x)}{train})"
 
     @property
     def columns_read(self) -> tuple[str, ...]:
@@ -178,7 +180,7 @@ class BNSL(Curve):
     breaks: int = 1
 
     def __str__(self) -> str:
-        return f"BNSL({self.x}, breaks={self.breaks})"
+        return f"BNSL({written(self.x)}, breaks={self.breaks})"
 
     @property
     def own_parameters(self) -> tuple[Parameter, ...]:

@@ -23,13 +23,15 @@ LAWS: tuple[type[Law], ...] = (
 )  # fmt: skip
 """Every law that can be named."""
 _AXES: dict[str, type[Axis]] = {"EffectiveN": EffectiveN}
+_WRITE = "write Name(column, ...), with quotes about a column's name that is no plain word"
 
 
 def law(text: str, x: str | None = None) -> Law:
     """Give the law that `text` names.
 
     A plain name (`saturating`, `PowerFloor`) is a law of the one column `x`; otherwise `text` is a
-    call such as `SumPower(N, D)` whose arguments are columns.
+    call such as `SumPower(N, D)` whose arguments are columns, in quotes where a name is no plain
+    word: `SumPower("n params", D)`.
 
     Raises:
         ConfigError: there is no such law, or its arguments do not fit.
@@ -46,10 +48,12 @@ def law(text: str, x: str | None = None) -> Law:
     try:
         tree = ast.parse(plain, mode="eval").body
     except SyntaxError:
-        raise ConfigError(f"law: cannot read {text!r}; write Name(column, ...)") from None
+        open_ = plain.count("(") - plain.count(")")
+        hint = "a ')' is missing" if open_ > 0 else _WRITE
+        raise ConfigError(f"law: cannot read {text!r}; {hint}") from None
     made = _read(tree, known, text)
     if not isinstance(made, Law):
-        raise ConfigError(f"law: {text!r} is not a law; write Name(column, ...)")
+        raise ConfigError(f"law: {text!r} is not a law; {_WRITE}")
     return made
 
 
@@ -69,27 +73,39 @@ def _read(node: ast.expr, known: dict[str, type[Law]], text: str) -> Any:
             kwargs = {str(k.arg): _read(k.value, known, text) for k in node.keywords}
             return _call(made, name, args, kwargs)
         case _:
-            raise ConfigError(f"law: cannot read {ast.unparse(node)!r} in {text!r}")
+            part = ast.unparse(node)
+            where = "" if part == text.strip() else f"{part!r} in "
+            raise ConfigError(f"law: cannot read {where}{text!r}; {_WRITE}")
 
 
 def _call(made: Callable[..., Any], name: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
-    held = {}
-    if isinstance(made, type) and issubclass(made, Law):
-        takes = inspect.signature(made).parameters
-        held = {
-            key: kwargs.pop(key)
-            for key in list(kwargs)
-            if key not in takes and isinstance(kwargs[key], int | float)
-        }
+    takes = {k: p for k, p in inspect.signature(made).parameters.items() if k != "fixed"}
+    is_law = isinstance(made, type) and issubclass(made, Law)
+    held = {key: kwargs.pop(key) for key in list(kwargs) if is_law and key not in takes}
+    written = f"{made.__name__}({', '.join(str(one).partition(':')[0] for one in takes.values())})"
+    try:
+        given = inspect.signature(made).bind(*args, **kwargs).arguments
+    except TypeError as error:
+        raise ConfigError(f"law {name}: {error}; write {written}") from None
+    for key, value in given.items():
+        several = takes[key].kind is inspect.Parameter.VAR_POSITIONAL
+        for one in value if several else (value,):
+            if not _is(one, takes[key].annotation):
+                what = str(one) if isinstance(one, Law | Axis) else repr(one)
+                raise ConfigError(f"law {name}: {key} cannot be {what}; write {written}")
     try:
         law = made(*args, **kwargs)
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise ConfigError(f"law {name}: {error}") from None
-    if held:
-        if not all(math.isfinite(value) for value in held.values()):
-            raise ConfigError(f"law {name}: parameters are held at finite values only")
-        law = law.hold(**held)
-    return law
+    for key, value in held.items():
+        if not (isinstance(value, int | float) and math.isfinite(value)):
+            raise ConfigError(f"law {name}: {key} is held at a finite number, not {value!r}")
+    return law.hold(**held) if held else law
+
+
+def _is(value: Any, kind: Any) -> bool:
+    """Whether a value is of an annotated kind; a whole number is a float too."""
+    return isinstance(value, kind) or (type(value) is int and isinstance(float(value), kind))
 
 
 def _find(name: str, known: dict[str, Any], what: str) -> Any:

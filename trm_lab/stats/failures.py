@@ -2,13 +2,13 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from scipy import stats
 
-from trm_lab.stats.interval import Interval, Values
+from trm_lab.stats.interval import FEW_SEEDS, Interval, Values
 from trm_lab.stats.puzzles import share
 from trm_lab.stats.seeds import seed_interval
 
@@ -48,7 +48,7 @@ def failure_rate(
     """Give the share of runs that failed, with Wilson's or the exact (Clopper-Pearson) interval."""
     if method not in ("wilson", "exact"):
         raise ValueError(f'method is "wilson" or "exact", not {method!r}')
-    return share(failed, n, level, method, "runs")
+    return replace(share(failed, n, level, method, "runs"), descriptive=n < FEW_SEEDS)
 
 
 def compare_failures(
@@ -75,7 +75,7 @@ def compare_failures(
     gap = a.estimate - b.estimate
     lower = gap - math.hypot(a.estimate - a.lower, b.upper - b.estimate)
     upper = gap + math.hypot(a.upper - a.estimate, b.estimate - b.lower)
-    difference = Interval(gap, lower, upper, n, name, descriptive=False)
+    difference = Interval(gap, lower, upper, n, name, descriptive=n < FEW_SEEDS)
     table = np.array([[failed_a, failed_b], [n_a - failed_a, n_b - failed_b]])
     if failed_a + failed_b in (0, n_a + n_b):
         p = 1.0  # nothing sets the arms apart, and Barnard's statistic is 0 / 0

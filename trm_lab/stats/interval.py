@@ -12,9 +12,8 @@ FEW_SEEDS = 5
 """Below this an interval over seeds describes these seeds and no more: with 4 pairs the smallest
 two-sided sign-flip p is 2 / 2**4 = 0.125."""
 BOOTSTRAP_SEEDS = 8
-"""From here on seeds are resampled; below, an interval leans on a normal error.  Measured with
-normal values, 95 % asked: percentiles cover 75 % at 3 seeds, 84 % at 5, 89 % at 8; Student's t
-95 %; expanded percentiles 75, 92 and 94 %."""
+"""From here on seeds are resampled; below, an interval leans on a normal error, since percentiles
+cover too little; docs/statistics.md has the coverage that was measured."""
 
 Floats = npt.NDArray[np.float64]
 Values = Sequence[float] | Floats

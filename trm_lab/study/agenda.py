@@ -8,6 +8,9 @@ from trm_lab.study.journal import Journal
 from trm_lab.study.plan import Plan, Run
 from trm_lab.study.values import evaluations, final_value
 
+BADLY = (State.FAILED, State.CANCELLED, State.LOST)
+"""States that a user may ask to be left."""
+
 
 class Agenda(Protocol):
     """Says what to run next, and hears what came of it.  Only the driver calls it."""
@@ -50,6 +53,9 @@ class MatrixAgenda:
         self.told = {run.key: complete[run.key] for run in left if run.key in complete}
         self.journal.enqueue(run for run in left if run.key not in self.told)
         self.numbers = self.journal.interrupted()
+        planned = {run.key for run in self.plan.runs()}
+        for key in [key for key in self.numbers if key not in planned]:
+            self.journal.tell(self.numbers.pop(key), None, "not in this plan")
         self._take()
         going, spoilt = {run.key for run in left}, list[Run]()
         for key, run in self.runs.items():

@@ -8,16 +8,18 @@ vain are counted, so that a run of many short jobs never runs out of attempts.
 
 import json
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from trm_lab.atomic import write_text
 from trm_lab.runs import RunFolder, now
+from trm_lab.study.slurm import Queued
 
 FOLDER = "jobs"
 """Folder of the batches below the study's."""
+TAIL_LINES = 20
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,10 @@ class Batch:
     def write(self, root: Path) -> None:
         """Write the batch's file."""
         write_text(root / FOLDER / f"{self.name}.json", json.dumps(asdict(self)) + "\n")
+
+    def remove(self, root: Path) -> None:
+        """Forget a batch that was not taken."""
+        (root / FOLDER / f"{self.name}.json").unlink(missing_ok=True)
 
     def submitted(self, id: str) -> "Batch":
         """Give the batch with its id."""
@@ -83,6 +89,23 @@ def newest_jobs(root: Path) -> dict[str, str]:
         if batch.id is not None
         for job, keys in batch.jobs()
         for key in keys
+    }
+
+
+def live_jobs(
+    sent: Iterable[Batch], seen: dict[str, Queued]
+) -> dict[str, tuple[Queued, tuple[str, ...]]]:
+    """Give the jobs of batches that live in the queue, each with its runs' keys.
+
+    An id may have become that of another job, so the name counts too.
+    """
+    named = {job.name: id.split("_")[0] for id, job in seen.items()}
+    known = (batch.submitted(batch.id or named.get(batch.name, "")) for batch in sent)
+    jobs = ((batch.name, job, keys) for batch in known for job, keys in batch.jobs())
+    return {
+        job: (seen[job], keys)
+        for name, job, keys in jobs
+        if job in seen and seen[job].live and seen[job].name == name
     }
 
 
@@ -137,6 +160,14 @@ def attempts(folder: RunFolder) -> list[dict[str, Any]]:
 def progress(folder: RunFolder) -> int:
     """Give the update of the newest checkpoint."""
     return int((folder.status() or {}).get("checkpointed") or 0)
+
+
+def tail(folder: RunFolder, job_log: str) -> str:
+    """Give the last lines of the run's log, or else of its job's."""
+    for path in (folder.log, Path(job_log)):
+        if path.is_file() and (text := path.read_text(encoding="utf-8", errors="replace").strip()):
+            return "\n".join(text.splitlines()[-TAIL_LINES:])
+    return ""
 
 
 def _append(folder: RunFolder, line: dict[str, Any]) -> None:

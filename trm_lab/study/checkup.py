@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Literal
 from zipfile import is_zipfile
 
+from trm_lab.config.source import read_yaml
 from trm_lab.errors import ConfigError
 from trm_lab.runs import RunFolder, State
 from trm_lab.study import slurm
-from trm_lab.study.attempts import batches
+from trm_lab.study.attempts import batches, live_jobs
+from trm_lab.study.trials import TRIALS
 
 LOW_DISK_BYTES = 2 * 2**30
 NEEDED = "drivers need file locks here; put runs/ on another file system"
@@ -59,9 +61,9 @@ def queue() -> Iterator[Finding]:
     try:
         jobs = slurm.queue()
     except slurm.SilentError as error:
-        # Bad for a study that is sent there only, which says so itself.
-        words = " ".join(str(error).split())
-        yield Finding("slurm", "note", f"its commands are here, but no controller answers: {words}")
+        # Bad for a study that is sent there only: see `study`.
+        told = f"its commands are here, but no controller answers: {_line(error)}"
+        yield Finding("slurm", "note", told)
         return
     live = sum(job.live for job in jobs.values())
     yield Finding("slurm", "ok", f"{live} jobs of yours in the queue")
@@ -104,13 +106,18 @@ def _locks(path: Path) -> Finding:
 
 def study(root: Path) -> Iterator[Finding]:
     """Look at a study's folder: driver, journal, run folders, jobs."""
-    from trm_lab.study.driver_lock import driven, holder
+    from trm_lab.study.driver_lock import driven, failure, holder
 
     at_work = driven(root)
     who = holder(root) if (root / ".driver.json").exists() else "none so far"
-    yield Finding("driver", "ok", f"{who}, at work" if at_work else f"none at work (last: {who})")
+    if why := failure(root):
+        yield Finding("driver", "bad", f"the last one ended badly: {why}; `trm-lab run` goes on")
+    else:
+        told = f"{who}, at work" if at_work else f"none at work (last: {who})"
+        yield Finding("driver", "ok", told)
     yield _storage(root)
-    runs = [RunFolder(path) for path in sorted(root.glob("*/seed-*"))]
+    folders = (*root.glob("*/seed-*"), *root.glob(f"{TRIALS}/*/seed-*"))
+    runs = [RunFolder(path) for path in sorted(folders)]
     spoilt = [run for run in runs if run.status_file.exists() and run.status() is None]
     for run in spoilt:
         yield Finding("status", "bad", f"{run.status_file}: unreadable; running again mends it")
@@ -119,10 +126,14 @@ def study(root: Path) -> Iterator[Finding]:
             yield Finding("result", "bad", f"{run.evaluation('last')}: missing or damaged; "
                                            "`trm-lab run` evaluates the run again")  # fmt: skip
     stale = [run for run in runs if run.state() is State.RUNNING and not run.busy()]
-    alive = set(_queued(root))
-    for run in stale:
-        key = f"{run.path.parent.name}/{run.path.name}"
-        if key not in alive:
+    alive, silent = set[str](), False
+    try:
+        alive.update(_queued(root))
+    except slurm.SilentError as error:
+        silent = True
+        yield Finding("queue", "bad", f"the study runs on SLURM, which is silent: {_line(error)}")
+    for run in [] if silent else stale:
+        if run.path.relative_to(root).as_posix() not in alive:
             yield Finding("run", "bad", f"{run.path}: says running, but nobody works on it; "
                                         "`trm-lab run` goes on from its checkpoint")  # fmt: skip
     yield Finding("runs", "ok", f"{len(runs)} folders, {len(spoilt)} unreadable, {len(stale)} "
@@ -136,8 +147,10 @@ def _storage(root: Path) -> Finding:
 
     setting = setting_of(root)
     if setting is None:
+        if not (root / JOURNAL).exists() and any(root.glob("*/seed-*")):
+            return Finding("journal", "note", "none; a driver writes it from the run folders")
         bad = damage(root / JOURNAL)
-        mended = "; `--repair` drops them" if bad else ""
+        mended = "; `--repair` mends it" if bad else ""
         return Finding("journal", "bad" if bad else "ok", ("; ".join(bad) or "whole") + mended)
     try:
         with opened(setting, root):
@@ -147,15 +160,24 @@ def _storage(root: Path) -> Finding:
 
 
 def _queued(root: Path) -> Iterator[str]:
-    """Name the runs of a study whose jobs are in the queue."""
-    sent = [batch for batch in batches(root) if batch.id is not None]
-    if not sent or not slurm.available():
-        return
-    try:
-        seen = slurm.queue()
-    except slurm.SilentError:
-        return
-    for batch in sent:
-        for job, keys in batch.jobs():
-            if job in seen and seen[job].live:
-                yield from keys
+    """Name the runs of a study whose jobs are in the queue.
+
+    Raises:
+        slurm.SilentError: it is to be sent there, and the queue does not answer.
+    """
+    sent = batches(root)
+    if (sent or _for_slurm(root)) and slurm.available():
+        for _, keys in live_jobs(sent, slurm.queue()).values():
+            yield from keys
+
+
+def _for_slurm(root: Path) -> bool:
+    """Say whether the last sweep on a study's folder sends to SLURM."""
+    path = root / "sweep.yaml"
+    data = read_yaml(path).data if path.exists() else None
+    executor = data.get("executor") if isinstance(data, dict) else None
+    return isinstance(executor, dict) and executor.get("kind") == "slurm"
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

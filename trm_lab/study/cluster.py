@@ -12,14 +12,7 @@ from trm_lab.config.execution import Execution, Slurm
 from trm_lab.errors import ConfigError
 from trm_lab.runs import State
 from trm_lab.study import slurm
-from trm_lab.study.attempts import (
-    FOLDER,
-    Batch,
-    batches,
-    damaged,
-    forgiven_since,
-    new_batch,
-)
+from trm_lab.study.attempts import Batch, batches, damaged, forgiven_since, new_batch
 from trm_lab.study.executors import Job, Orphan, is_busy, log_of, sbatch, task_of
 from trm_lab.study.jobs import hinted, parameters, python
 from trm_lab.study.plan import Run
@@ -27,10 +20,14 @@ from trm_lab.study.slurm import Queued, SilentError
 from trm_lab.study.worker import Work
 
 BUSY = (
-    "MaxSubmit", "Unable to contact slurm controller", "Socket timed out", "Connection refused",
-    "Resource temporarily unavailable", "Unexpected message received",
+    "MaxSubmit", "GrpSubmit", "Unable to contact slurm controller", "Socket timed out",
+    "Connection refused", "Resource temporarily unavailable", "Unexpected message received",
+    "Zero Bytes were transmitted or received", "Slurm backup controller in standby mode",
+    "Protocol authentication error", "Required partition not available",
 )  # fmt: skip
 """Words with which sbatch says that it cannot now, not that a job is wrong."""
+FIRST_PAUSE, LONGEST_PAUSE = 60.0, 600.0
+"""Seconds until sbatch is tried again, doubled each time: at a full queue it sleeps two minutes."""
 RETURNING = ("NODE_FAIL", "PREEMPTED", "BOOT_FAIL")
 """Ends of a job that SLURM may be about to put back."""
 GONE_LOOKS = 2
@@ -51,57 +48,47 @@ class Cluster:
         self.max_attempts, self.poll_seconds = setting.max_attempts, setting.poll_seconds
         self.seen: dict[str, Queued] = {}
         self.answered = False
-        self.silence = ""
+        self.unheard = self.refused = ""
+        """Why the queue cannot be seen, and why sbatch takes nothing."""
         self.looks = 0
         self.array = setting.max_array or slurm.array_limit() or 1000
-        self.unsure: list[tuple[Batch, dict[str, Run]]] = []
-        """Batches of which sbatch did not say whether it took them."""
+        self.doubt: _Doubt | None = None
+        self.taken = False
+        """Whether sbatch has taken jobs of this driver."""
+        self.again_at, self.pause = 0.0, FIRST_PAUSE
+
+    @property
+    def silence(self) -> str:
+        """Say why nothing can be seen or sent."""
+        return self.unheard or self.refused
+
+    @property
+    def unsure(self) -> Collection[str]:
+        """Name the runs of the batch whose fate is not known."""
+        return self.doubt.runs if self.doubt else ()
 
     def room(self, jobs: Collection[Job]) -> int:
         """Count the runs of the jobs that the queue may take beside these."""
         return (self.setting.max_jobs - len({job.id for job in jobs})) * self.setting.pack
 
     def submit(self, runs: Sequence[Run]) -> dict[str, Job]:
-        """Send runs in as few arrays as the cluster allows."""
-        sent = self._taken()
-        if self.unsure:
+        """Send runs in as few arrays as the cluster allows; none before it is worth a try."""
+        sent = dict[str, Job]()
+        if self.doubt or time.monotonic() < self.again_at:
             return sent
+        self.refused = ""
         pack = self.setting.pack
-        left = [run for run in runs if run.key not in sent]
-        tasks = [left[i : i + pack] for i in range(0, len(left), pack)]
+        tasks = [list(runs[i : i + pack]) for i in range(0, len(runs), pack)]
         for start in range(0, len(tasks), self.array):
-            chunk = tasks[start : start + self.array]
             try:
-                sent |= self._submit(chunk)
+                sent |= self._submit(tasks[start : start + self.array])
             except ConfigError as error:
-                # That it cannot now is no error as long as something of ours is there to wait for.
-                if not any(word in str(error) for word in BUSY) or not (sent or self._ours()):
+                if not sent:
                     raise
-                self.silence = str(error)
+                self.refused = str(error)  # raised by the next try: what was sent is noted first
+            if self.refused:
                 break
         return sent
-
-    def _taken(self) -> dict[str, Job]:
-        """Find out what became of batches of which sbatch said nothing."""
-        if not self.unsure:
-            return {}
-        self.refresh()
-        if not self.answered:
-            return {}
-        named, sent = self._named(), dict[str, Job]()
-        for batch, keyed in self.unsure:
-            if batch.name in named:
-                batch = batch.submitted(named[batch.name])
-                batch.write(self.root)
-                sent |= self._jobs(batch, keyed)
-            else:
-                (self.root / FOLDER / f"{batch.name}.json").unlink(missing_ok=True)
-        self.unsure = []
-        return sent
-
-    def _named(self) -> dict[str, str]:
-        """Give the id of every batch in the queue, by its name."""
-        return {job.name: id.split("_")[0] for id, job in self.seen.items()}
 
     def _submit(self, tasks: list[list[Run]]) -> dict[str, Job]:
         batch = new_batch(self.root, self.study, [[run.key for run in task] for task in tasks])
@@ -114,24 +101,67 @@ class Cluster:
             described = parameters(self.setting, self.execution, batch.name)
             id = sbatch(self.logs, described, python(self.setting), calls)
         except ConfigError as error:
-            if any(word in str(error) for word in BUSY):
-                self.unsure.append((batch, keyed))  # it may have been taken all the same
-            else:
-                (self.root / FOLDER / f"{batch.name}.json").unlink()
-            raise ConfigError(hinted(str(error))) from None
+            words = hinted(str(error))
+            if not self._passes(words):
+                batch.remove(self.root)
+                raise ConfigError(words) from None
+            self.refused, self.doubt = words, _Doubt(batch, keyed, self.looks + UNKNOWN_LOOKS)
+            self.again_at = time.monotonic() + self.pause
+            self.pause = min(2 * self.pause, LONGEST_PAUSE)
+            return {}
         batch = batch.submitted(id)
         batch.write(self.root)
-        return self._jobs(batch, keyed)
+        return self._sent(batch, keyed)
 
-    def refresh(self) -> None:
+    def _passes(self, words: str) -> bool:
+        """Say whether what sbatch refuses may be taken later.
+
+        A limit of the user's jobs that refuses the first ones while none is there always will.
+        """
+        if "MaxSubmit" in words and not self.taken:
+            return any(job.live for job in self.seen.values())
+        return any(word in words for word in BUSY)
+
+    def _sent(self, batch: Batch, runs: dict[str, Run]) -> dict[str, Job]:
+        self.taken, self.refused, self.pause = True, "", FIRST_PAUSE
+        return self._jobs(batch, runs)
+
+    def refresh(self) -> dict[str, Job]:
         """Ask for the whole queue in one command; silence leaves what was known."""
         try:
             self.seen = slurm.queue()
         except SilentError as error:
-            self.answered, self.silence = False, str(error)
-            return
-        self.answered, self.silence = True, ""
+            self.answered, self.unheard = False, str(error)
+            return {}
+        self.answered, self.unheard = True, ""
         self.looks += 1
+        return self._found()
+
+    def _found(self) -> dict[str, Job]:
+        """Find out what became of the batch of which sbatch did not say whether it took it."""
+        if self.doubt is None:
+            return {}
+        batch, runs = self._identified(self.doubt.batch), self.doubt.runs
+        if batch.id is not None:
+            self.doubt = None
+            return self._sent(batch, runs)
+        if self.looks >= self.doubt.until:
+            batch.remove(self.root)
+            self.doubt = None
+        return {}
+
+    def _identified(self, batch: Batch) -> Batch:
+        """Give a batch with its id, if the queue shows jobs of its name."""
+        id = self._named().get(batch.name)
+        if batch.id is not None or id is None:
+            return batch
+        batch = batch.submitted(id)
+        batch.write(self.root)
+        return batch
+
+    def _named(self) -> dict[str, str]:
+        """Give the id of every batch in the queue, by its name."""
+        return {job.name: id.split("_")[0] for id, job in self.seen.items()}
 
     def adopt(self, runs: Sequence[Run], again: bool) -> dict[str, Job]:
         """Find our jobs of an earlier driver; wait for the controller, as guessing would double."""
@@ -142,7 +172,7 @@ class Cluster:
             time.sleep(wait)
             self.refresh()
         if not self.answered:
-            raise ConfigError(f"SLURM does not answer ({self.silence}); nothing was submitted")
+            raise ConfigError(f"SLURM does not answer ({self.unheard}); nothing was submitted")
         named = self._named()
         for path in damaged(self.root):
             if path.stem in named:
@@ -152,10 +182,8 @@ class Cluster:
                 )
         keyed, newest = {run.key: run for run in runs}, dict[str, tuple[Job, Batch]]()
         for batch in batches(self.root):
-            if batch.id is None and batch.name in named:
-                # The driver that submitted it was killed before it could write the id down.
-                batch = batch.submitted(named[batch.name])
-                batch.write(self.root)
+            # Without an id: the driver that submitted it left before it knew of one.
+            batch = self._identified(batch)
             if batch.id is not None:
                 newest |= {k: (job, batch) for k, job in self._jobs(batch, keyed).items()}
         found = {
@@ -182,10 +210,6 @@ class Cluster:
             return True
         return not (again or forgiven_since(run.folder, job.id))
 
-    def _ours(self) -> bool:
-        return any(job.live and job.name.startswith(f"trm-{self.study}-")
-                   for job in self.seen.values())  # fmt: skip
-
     def _jobs(self, batch: Batch, runs: dict[str, Run]) -> dict[str, Job]:
         return {
             key: _SlurmJob(self, job, batch.name, runs[key], log_of(self.logs / "%j", job))
@@ -193,6 +217,16 @@ class Cluster:
             for key in keys
             if key in runs
         }
+
+
+@dataclass(frozen=True)
+class _Doubt:
+    """A batch of which sbatch did not say whether it took it."""
+
+    batch: Batch
+    runs: dict[str, Run]
+    until: int
+    """The look at the queue after which it was not taken, if none has shown it."""
 
 
 @dataclass
@@ -247,7 +281,7 @@ class _SlurmJob:
 
     def _last(self) -> str:
         if not self.state or self._seen() is None:
-            self.state = slurm.accounted([self.id]).get(self.id, self.state)
+            self.state = slurm.accounted(self.id, self.name) or self.state
         return self.state
 
     def cancel(self) -> None:

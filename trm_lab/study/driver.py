@@ -7,28 +7,25 @@ any moment, a driver started again finds its jobs and goes on.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from trm_lab.runs import State
-from trm_lab.study.agenda import Agenda, MatrixAgenda
-from trm_lab.study.attempts import attempted, forgive, in_vain, progress
+from trm_lab.study.agenda import BADLY, Agenda
+from trm_lab.study.attempts import attempted, forgive, in_vain, progress, tail
 from trm_lab.study.driver_lock import sole_driver
 from trm_lab.study.executors import Executor, Job, Orphan, build_executor, is_busy
-from trm_lab.study.journal import Journal
+from trm_lab.study.index import Say, agenda_of
 from trm_lab.study.matrix import no_cell
 from trm_lab.study.plan import Plan, Run
-from trm_lab.study.search import SearchAgenda
 from trm_lab.study.slurm import SilentError
-from trm_lab.study.storage import opened, study_name
+from trm_lab.study.steering import strays
 from trm_lab.study.values import evaluations
 from trm_lab.tasks.build import build
+from trm_lab.training.trackers import installed
 
 CANCEL_SECONDS = 10.0
 """Time that local workers get to write their checkpoints when the driver is interrupted."""
-TAIL_LINES = 20
 SETTLE_LOOKS = 5
 """Looks of a single round; a job is gone after some of them without it."""
 
@@ -45,8 +42,6 @@ class Event:
 Listener = Callable[[Event], None]
 Tick = Callable[[], None]
 """Called at every look."""
-Say = Callable[[str], None]
-"""Takes a remark about the study as a whole."""
 
 
 def drive(
@@ -70,15 +65,15 @@ def drive(
             or the jobs are refused.
     """
     runs = select(plan, only)
+    refuse(plan, only)
     plan.root.mkdir(parents=True, exist_ok=True)
     with sole_driver(plan.root), agenda_of(plan, only, runs, say or _quiet) as agenda:
         if not plan.arms:  # a search writes its plan once it knows which winners it has
             plan.write()
-        recipes = [run.recipe for run in runs] + [arm.recipe for arm in plan.arms]
-        for task in dict.fromkeys(recipe.task for recipe in recipes):
-            build(task)  # once, before many workers would each do it
         driver = _Driver(plan, agenda, listen or _quiet, tick, say or _quiet)
         driver.begin(again)
+        if only is None:
+            driver.tell_of_strays()
         try:
             driver.round()
             if once:
@@ -86,8 +81,8 @@ def drive(
             while not once and driver.busy:
                 time.sleep(driver.executor.poll_seconds)
                 driver.round()
-        except BaseException:
-            driver.leave()
+        except BaseException as error:
+            driver.leave(State.CANCELLED if isinstance(error, KeyboardInterrupt) else State.WAITING)
             raise
     return Counter(run.folder.state() for run in agenda.runs.values())
 
@@ -111,11 +106,24 @@ def select(plan: Plan, only: str | None) -> list[Run]:
     return chosen
 
 
+def refuse(plan: Plan, only: str | None = None) -> None:
+    """Refuse a plan whose runs could not start, before anything is written for it.
+
+    Raises:
+        ConfigError: `only` names nothing, or data or a tracker's package cannot be had.
+    """
+    recipes = [run.recipe for run in select(plan, only)] + [arm.recipe for arm in plan.arms]
+    if plan.sweep.executor.kind != "slurm":  # nodes may have what this machine lacks
+        installed(plan.sweep.execution.trackers)
+    for task in dict.fromkeys(recipe.task for recipe in recipes):
+        build(task)  # once, before many workers would each do it
+
+
 def _quiet(_: object) -> None:
     return None
 
 
-@dataclass
+@dataclass(eq=False)
 class _Active:
     """A run that was sent."""
 
@@ -125,17 +133,6 @@ class _Active:
     """Bytes of metrics.jsonl that were read."""
     ends_as: State | None = None
     """The state that it was told to end in: cancelled or pruned."""
-
-
-@contextmanager
-def agenda_of(plan: Plan, only: str | None, runs: list[Run], say: Say) -> Iterator[Agenda]:
-    """Open the plan's storage, and give what is to be done."""
-    name = study_name(plan.sweep.storage, plan.root, plan.study.name)
-    with opened(plan.sweep.storage, plan.root, say) as storage:
-        if plan.arms:
-            yield SearchAgenda(plan, only, storage, name, say)
-        else:
-            yield MatrixAgenda(plan, runs, Journal(storage, name))
 
 
 class _Driver:
@@ -152,6 +149,8 @@ class _Driver:
         self.ended: list[Run] = []
         """Runs that ended badly; a user may ask for them again meanwhile."""
         self.active: dict[str, _Active] = {}
+        self.starts: dict[str, int] = {}
+        """Progress of the runs that were last given to the executor, before they were."""
 
     @property
     def busy(self) -> bool:
@@ -165,23 +164,28 @@ class _Driver:
             self.active[key] = _Active(keyed[key], job)
             self.listen(Event(keyed[key], State.RUNNING))
         self.ready = [run for run in left if run.key not in self.active]
+        others = [run for key, run in self.agenda.runs.items() if key not in keyed]
+        self.ended = [run for run in others if run.folder.state() in BADLY]
         if again:
             for run in self.ready:
                 forgive(run.folder)
                 run.folder.asked_to_cancel(clear=True)
-                if run.folder.state() in (State.FAILED, State.CANCELLED, State.LOST):
+                if run.folder.state() in BADLY:
                     run.folder.mark(State.WAITING, "")  # for whoever looks meanwhile
+
+    def tell_of_strays(self) -> None:
+        """Tell of jobs in the queue that the plan knows nothing of: nobody waits for them."""
+        if jobs := strays(self.plan.root, self.agenda.runs):
+            first, *more = sorted(key for keys in jobs.values() for key in keys)
+            told = first + f" and {len(more)} more" * bool(more)
+            self.say(f"{self.plan.root}: in the queue, but not in this plan: {told}; "
+                     f"`scancel {' '.join(jobs)}` takes out what is not wanted")  # fmt: skip
 
     def round(self) -> None:
         """Send what there is room for, and look at what was sent."""
         self.drop_cancelled()
         self.fill()
-        self.executor.refresh()
-        if self.executor.silence != self.silence:
-            self.silence = self.executor.silence
-            self.say(f"{self.plan.root}: {self.silence or 'SLURM answers again'}")
-        for active in list(self.active.values()):
-            self.look(active)
+        self.hear()
         for run in [run for run in self.ended if run.folder.state() is State.WAITING]:
             self.ended.remove(run)
             self.agenda.reopen(run)
@@ -193,28 +197,39 @@ class _Driver:
     def settle(self) -> None:
         """Look until every job that has left the queue is known to be gone: all in one round."""
         for _ in range(SETTLE_LOOKS):
-            if not self.active:
+            if not (self.active or self.executor.unsure):
                 return
             time.sleep(min(1.0, self.executor.poll_seconds))
-            self.executor.refresh()
-            for active in list(self.active.values()):
-                self.look(active)
+            self.hear()
         self.fill()
 
+    def hear(self) -> None:
+        """Look at what was sent."""
+        self.follow(self.executor.refresh())
+        if self.executor.silence != self.silence:
+            self.silence = self.executor.silence
+            self.say(f"{self.plan.root}: {self.silence or 'SLURM answers again'}")
+        for active in list(self.active.values()):
+            self.look(active)
+
     def fill(self) -> None:
+        """Send what there is room for, but nothing while the fate of what was sent is unknown."""
         free = self.executor.room([active.job for active in self.active.values()])
         self.ready += self.agenda.more(free - len(self.ready))
-        if free <= 0 or not self.ready:
+        if free <= 0 or not self.ready or self.executor.unsure:
             return
-        keyed = {run.key: run for run in self.ready[:free]}
         # Before they are sent: the first of them may have come further by the time all are.
-        starts = {key: progress(run.folder) for key, run in keyed.items()}
-        sent = self.executor.submit(self.ready[:free])
+        self.starts = {run.key: progress(run.folder) for run in self.ready[:free]}
+        self.follow(self.executor.submit(self.ready[:free]))
+
+    def follow(self, sent: Mapping[str, Job]) -> None:
+        """Take up runs that were sent."""
+        taken = [run for run in self.ready if run.key in sent]
         self.ready = [run for run in self.ready if run.key not in sent]
-        for key, job in sent.items():
-            run = keyed[key]
-            attempted(run.folder, job.id, job.log, starts[key])
-            self.active[key] = _Active(run, job)
+        for run in taken:
+            job = sent[run.key]
+            attempted(run.folder, job.id, job.log, self.starts[run.key])
+            self.active[run.key] = _Active(run, job)
             self.listen(Event(run, State.RUNNING))
 
     def look(self, active: _Active) -> None:
@@ -275,7 +290,7 @@ class _Driver:
                 self.listen(Event(run, State.WAITING, f"{why}; goes on from its checkpoint"))
                 return
             why = f"{why}; {tries} attempts came no further"
-            run.folder.mark(State.FAILED, why, tail(run, job))
+            run.folder.mark(State.FAILED, why, tail(run.folder, job.log))
         run.folder.asked_to_cancel(clear=True)
         self.agenda.close(run)
         if not run.folder.state().final:
@@ -285,29 +300,28 @@ class _Driver:
 
     def drop_cancelled(self) -> None:
         """Let go of runs that were cancelled before they were sent."""
-        for run in [run for run in self.ready if run.folder.asked_to_cancel(clear=True)]:
+        # The word stays with those that may have been sent: their job is to heed it.
+        waiting = [run for run in self.ready if run.key not in self.executor.unsure]
+        for run in [run for run in waiting if run.folder.asked_to_cancel(clear=True)]:
             self.ready.remove(run)
             run.folder.mark(State.CANCELLED, "cancelled before it began")
             self.agenda.close(run)
             self.ended.append(run)
             self.listen(Event(run, State.CANCELLED))
 
-    def leave(self) -> None:
-        """Stop local workers; jobs of a cluster stay, and are found again."""
+    def leave(self, state: State) -> None:
+        """Stop local workers, whose runs end in a state; jobs of a cluster are found again."""
         if self.plan.sweep.executor.kind != "local":
             return
-        ours = [active.job for active in self.active.values()]
+        ours = list(self.active.values())
         deadline = time.monotonic() + CANCEL_SECONDS
         while ours and time.monotonic() < deadline:
-            for job in ours:
-                job.cancel()  # again and again: a process that is still starting may not hear
+            for active in ours:
+                active.job.cancel()  # again and again: one that is still starting may not hear
             time.sleep(0.1)
-            ours = [job for job in ours if not job.done()]
-
-
-def tail(run: Run, job: Job) -> str:
-    """Give the last lines of the run's log, or else of its job's."""
-    for path in (run.folder.log, Path(job.log)):
-        if path.is_file() and (text := path.read_text(encoding="utf-8", errors="replace").strip()):
-            return "\n".join(text.splitlines()[-TAIL_LINES:])
-    return ""
+            ended = [active for active in ours if active.job.done()]
+            ours = [active for active in ours if active not in ended]
+            for folder in (active.run.folder for active in ended):
+                by_us = folder.state() is State.CANCELLED and not folder.asked_to_cancel()
+                if by_us and state is State.WAITING:
+                    folder.mark(state, "its driver failed")

@@ -1,15 +1,18 @@
-"""One driver per study: its lock, and who holds it."""
+"""One driver per study: its lock, who holds it, and how the last one ended."""
 
 import json
 import os
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from trm_lab.atomic import write_text
 from trm_lab.errors import ConfigError
+from trm_lab.locks import LocksUnknown, is_held
 from trm_lab.runs import PROBE_SECONDS
 
 NAME_SECONDS = 2.0
@@ -33,32 +36,55 @@ class sole_driver:
                 time.sleep(0.02)
             raise ConfigError(f"{root}: {holder(root)} is already driving this study") from None
         clear_up(self.holder.parent)
-        write_text(
-            self.holder, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n"
-        )
+        name_driver(self.holder.parent, os.getpid())
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        failed = isinstance(error, Exception)  # an interrupt is no failure
+        why = (str(error) or type(error).__name__) if failed else ""
+        with suppress(OSError):  # a full disk is told of by what it did to the driver
+            name_driver(self.holder.parent, os.getpid(), ended=why)
         self.lock.release()
+
+
+def name_driver(root: Path, pid: int, **ended: str) -> None:
+    """Note which process of this machine drives a study; `ended`: it does not any more, and why."""
+    who = {"pid": pid, "host": socket.gethostname(), **ended}
+    write_text(root / ".driver.json", json.dumps(who) + "\n")
 
 
 def holder(root: Path) -> str:
     """Name the process that drives, or last drove, a study."""
+    who = _named(root)
+    return f"process {who['pid']} on {who['host']}" if who else "another process"
+
+
+def failure(root: Path) -> str:
+    """Say why the last driver ended, if badly; nothing where one works, or this cannot be known."""
+    who = _named(root)
+    if not who or driven(root):
+        return ""
+    why = who.get("ended", "" if _lives(root) else "was killed, or could not begin")
+    return f"{holder(root)}: {why}" if why else ""
+
+
+def _named(root: Path) -> dict[str, Any]:
+    """Read who drives, or last drove; nothing where that cannot be read."""
     try:
         who = json.loads((root / ".driver.json").read_text())
-        return f"process {who['pid']} on {who['host']}"
-    except (OSError, ValueError, KeyError):
-        return "another process"
+        return {"pid": int(who["pid"]), "host": who["host"], **who}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _lives(root: Path) -> bool:
     """Say whether the named driver may be the one that holds the lock, not one before it."""
+    who = _named(root)
     try:
-        who = json.loads((root / ".driver.json").read_text())
-        if who["host"] == socket.gethostname():
-            os.kill(int(who["pid"]), 0)
-    except (OSError, ValueError, KeyError):
+        if who and who["host"] == socket.gethostname():
+            os.kill(who["pid"], 0)
+    except OSError:
         return False
-    return True
+    return bool(who)
 
 
 def clear_up(root: Path) -> None:
@@ -70,10 +96,7 @@ def clear_up(root: Path) -> None:
 
 def driven(root: Path) -> bool:
     """Say whether a driver works on the study now."""
-    lock = FileLock(root / ".driver.lock")
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False
+        return is_held(root / ".driver.lock")
+    except LocksUnknown:
+        return True  # without locks filelock lets the file itself stand for one

@@ -9,8 +9,9 @@ import logging
 import os
 import signal
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import asdict
+from io import StringIO
 from pathlib import Path
 from shlex import quote
 from typing import Any, Protocol
@@ -56,14 +57,20 @@ class Executor(Protocol):
 
     max_attempts: int
     poll_seconds: float
-    silence: str
-    """Why nothing can be sent or seen at the moment; empty if all is well."""
+
+    @property
+    def silence(self) -> str:
+        """Say why nothing can be sent or seen at the moment; empty if all is well."""
+
+    @property
+    def unsure(self) -> Collection[str]:
+        """Name runs of which it is not known whether they were sent: `refresh` may find them."""
 
     def room(self, jobs: Collection[Job]) -> int:
         """Say how many runs may be sent beside these jobs."""
 
     def submit(self, runs: Sequence[Run]) -> dict[str, Job]:
-        """Send runs, all or the first of them; give the job of each by its key.
+        """Send runs, all, some or none of them for now; give the job of each by its key.
 
         Raises:
             ConfigError: they are refused as they are.
@@ -75,8 +82,8 @@ class Executor(Protocol):
         `again`: the user asks for all of them, so what a job ended as matters no more.
         """
 
-    def refresh(self) -> None:
-        """Look at all jobs once; called before they are asked."""
+    def refresh(self) -> dict[str, Job]:
+        """Look at all jobs once, before they are asked; give those that it was unsure of."""
 
 
 def build_executor(
@@ -106,6 +113,7 @@ class _InProcess:
     max_attempts = 1
     poll_seconds = 0.0
     silence = ""
+    unsure = ()
 
     def __init__(self, execution: Execution) -> None:
         self.execution = execution
@@ -127,8 +135,8 @@ class _InProcess:
     def room(self, jobs: Collection[Job]) -> int:
         return self.capacity - len(jobs)
 
-    def refresh(self) -> None:
-        return None
+    def refresh(self) -> dict[str, Job]:
+        return {}
 
 
 class _Ended:
@@ -153,6 +161,7 @@ class _Ended:
 
 class _Local:
     silence = ""
+    unsure = ()
 
     def __init__(self, setting: Local, execution: Execution, logs: Path) -> None:
         self.execution = execution
@@ -191,8 +200,8 @@ class _Local:
     def room(self, jobs: Collection[Job]) -> int:
         return self.capacity - len(jobs)
 
-    def refresh(self) -> None:
-        return None
+    def refresh(self) -> dict[str, Job]:
+        return {}
 
 
 class _LocalJob:
@@ -285,7 +294,8 @@ def sbatch(
         try:
             executor = submitit.SlurmExecutor(folder=logs / "%j", python=python)
             executor.update_parameters(**parameters)
-            jobs = executor.submit_array(calls)
+            with redirect_stderr(StringIO()):  # where submitit prints the words that it raises
+                jobs = executor.submit_array(calls)
         except (UncompletedJobError, FailedSubmissionError, ValueError, RuntimeError) as error:
             raise ConfigError(f"sbatch: {_last_words(str(error))}") from None
     return str(jobs[0].job_id).split("_")[0]
@@ -303,7 +313,7 @@ def script(logs: Path, parameters: dict[str, Any], python: str, count: int) -> s
 def _last_words(text: str) -> str:
     """Give what sbatch said, without Python's frame around it."""
     lines = [line for line in text.splitlines() if line.startswith("sbatch:")]
-    return " ".join(line.removeprefix("sbatch:").strip() for line in lines) or text.strip()
+    return "; ".join(line.removeprefix("sbatch:").strip() for line in lines) or text.strip()
 
 
 def log_of(folder: Path, job: str) -> str:

@@ -6,6 +6,7 @@ from shlex import quote
 from typing import Any
 
 from trm_lab.config.execution import Execution, Slurm
+from trm_lab.errors import ConfigError
 from trm_lab.study.executors import sbatch, script
 from trm_lab.study.worker import Drive
 
@@ -26,13 +27,17 @@ def send_driver(setting: Slurm, root: Path, study: str, arguments: tuple[str, ..
     """Submit a small job that drives the study with `trm-lab` arguments; give its id.
 
     Raises:
-        ConfigError: sbatch's own words.
+        ConfigError: sbatch's own words, with a hint.
     """
     small = setting.model_copy(
         update={"gpus": 0, "cpus": 1, "pack": 1, "nodes": 1, "tasks_per_node": 1}
     )
-    described = parameters(small, Execution(threads=1), f"trm-driver-{study}")
-    return sbatch(root.resolve() / "logs", described, python(small), [Drive(arguments)])
+    # Without a limit of threads: sbatch would hand the driver's variables on to its runs.
+    described = parameters(small, Execution(threads=None), f"trm-driver-{study}")
+    try:
+        return sbatch(root.resolve() / "logs", described, python(small), [Drive(arguments)])
+    except ConfigError as error:
+        raise ConfigError(hinted(str(error))) from None
 
 
 def parameters(setting: Slurm, execution: Execution, name: str) -> dict[str, Any]:

@@ -127,7 +127,9 @@ def repair(path: Path) -> list[str]:
     write_bytes(kept, raw)
     if bad:
         path.unlink()
-        what = f"{bad} unreadable line{'s' * (bad > 1)}; written anew from the run folders"
+        what = (
+            f"{bad} unreadable line{'s' * (bad > 1)}; a driver writes it anew from the run folders"
+        )
     else:
         write_bytes(path, b"".join(line + b"\n" for line in good))
         what = "dropped a last line cut short"

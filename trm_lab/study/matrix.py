@@ -4,23 +4,23 @@ The matrix is enumerated here, not sampled.  Torch-free.
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import product
 from operator import eq
 from typing import Any
 
 from pydantic import ValidationError
 
 from trm_lab.config.base import Pick
-from trm_lab.config.changes import Change, blamed, lay, nest, new_ancestors
+from trm_lab.config.changes import Change, Layer, blame, lay, layered, nest
 from trm_lab.config.extension import once_per_module
 from trm_lab.config.halting import Oracle, WhenHalted
 from trm_lab.config.presets import expand
 from trm_lab.config.recipe import Recipe
 from trm_lab.config.remarks import remarks, twins
-from trm_lab.config.source import Path, Places, Source, merge
+from trm_lab.config.source import Path, Source, merge
 from trm_lab.config.study import Study
 from trm_lab.config.validate import show, suggest, validate
 from trm_lab.errors import ConfigError
@@ -34,7 +34,9 @@ from trm_lab.study.combinations import (
     refuse_size,
 )
 from trm_lab.study.names import apart, name_problems
-from trm_lab.study.space import held_problems, parameter_problems, policy, value_problems
+from trm_lab.study.overlaps import overlaps
+from trm_lab.study.space import held_problems, late, parameter_problems, policy, value_problems
+from trm_lab.study.unsound import noted, sound
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ class Matrix:
             for remark in remarks(cell.recipe):
                 found.setdefault(remark, []).append(cell.variant)
         lines = [f"{_listing(names)}: {remark}" for remark, names in found.items()]
-        return [*policy(self.study, varied(self.study)), *lines]
+        least = min(cell.recipe.train.updates for cell in self.cells)
+        return [*policy(self.study, varied(self.study)), *late(self.study, least), *lines]
 
 
 def expand_study(
@@ -99,14 +102,16 @@ def expand_study(
     Raises:
         ConfigError: every error of the study and of its cells.
     """
-    study = validate(Study, source)
-    refuse_size(study, source, most)
-    _raise(name_problems(study, source) + _overlaps(study, source) + _told(study, source, changes))
-    _raise(parameter_problems(study, source, changes))
-    left = cells_left(study, source)
-    cells, problems = _cells(study, source, left, changes)
-    before = _cells(study, source, left, ())[1] if problems and changes else problems
-    _raise([blamed(line, before, changes) for line in problems])
+    study, source, problems = sound(source)
+    cells: tuple[Cell, ...] = ()
+    with noted(problems):
+        refuse_size(study, source, most)
+        clashes = overlaps(study, source, changes) + parameter_problems(study, source, changes)
+        problems += name_problems(study, source) + clashes
+        if not clashes:  # of those who set one thing, only one would be looked at
+            cells, found = _cells(study, source, cells_left(study, source), changes)
+            problems += found
+    _raise(problems)
     _raise(apart(study, source, ((cell.arm, cell.factors) for cell in cells)))
     _refuse_twins(cells, study, source, changes)
     _raise(held_problems(study, source, varied(study), cells[0].recipe.as_dict()))
@@ -128,7 +133,7 @@ def _cells(
 ) -> tuple[tuple[Cell, ...], list[str]]:
     """Give the cells, and a line for every error."""
     cells: list[Cell] = []
-    problems: list[str] = []
+    problems: dict[str, dict[str, str]] = {}
     try:
         base = expand(source.below("base"))
     except ConfigError as error:
@@ -140,20 +145,23 @@ def _cells(
         variant = study.variants[index]
         values = [(level.factor, level.value) for level in combination]
         data = _laid(arms[index], [*values, *told])
-        placed = partial(_placed, source, base, index, combination, changes)
+        layers = partial(_layers, source, base, index, combination, changes)
+        label = ", ".join([variant.name, *(f"{key}={plain(value)}" for key, value in values)])
         try:
-            recipe = _recipe(data, placed)
-        except ConfigError as error:
-            problems += str(error).split("\n")
+            recipe = Recipe.model_validate(data)
+            wrong = bool(_metric_problem(study, recipe, source))
+        except ValidationError:
+            wrong = True
+        if wrong:
+            for line, layer in blame(layers(), lambda settings: checked(study, settings)[1]):
+                problems.setdefault(line, {})[label] = layer.place
             continue
         if study.mode == "one_at_a_time" and own.setdefault(index, recipe) == recipe and values:
             continue  # the value that the variant has: that cell is there
-        problems += _metric_problem(study, recipe, placed)
-        label = ", ".join([variant.name, *(f"{key}={plain(value)}" for key, value in values)])
         name, arm = slug(label, recipe), variant.name
-        written = placed if study.search else None
+        written = (lambda layers=layers: layers()[-1].settings) if study.search else None
         cells.append(Cell(name, label, variant.series, recipe, arm, combination, written))
-    return tuple(cells), once_per_module(problems)
+    return tuple(cells), once_per_module(_said(problems, source, left))
 
 
 def _laid(data: Any, written: Iterable[tuple[str, Any]]) -> Any:
@@ -162,21 +170,13 @@ def _laid(data: Any, written: Iterable[tuple[str, Any]]) -> Any:
     return data
 
 
-def _recipe(data: Any, placed: Callable[[], Source]) -> Recipe:
-    """Validate a cell's settings; where each of them is written is asked for an error only."""
-    try:
-        return Recipe.model_validate(data)
-    except ValidationError:
-        return validate(Recipe, placed())
-
-
 def checked(study: Study, placed: Source) -> tuple[Recipe | None, list[str]]:
     """Validate one cell's settings: the recipe if they are one, and a line for every error."""
     try:
         recipe = validate(Recipe, placed)
     except ConfigError as error:
         return None, str(error).split("\n")
-    return recipe, _metric_problem(study, recipe, lambda: placed)
+    return recipe, _metric_problem(study, recipe, placed)
 
 
 def varied(study: Study) -> list[str]:
@@ -224,62 +224,47 @@ def no_cell(option: str, asked: str, cells: Iterable[Cell]) -> ConfigError:
     return ConfigError(f"{option} {asked}: no such cell" + suggest(asked, list(arms)))
 
 
-def _overlaps(study: Study, source: Source) -> list[str]:
-    """A setting that both a variant and a factor write would silently take the factor's value.
-
-    Where factors change one at a time, the variant's value is the one that they are changed from.
-    """
-    if study.mode == "one_at_a_time":
-        return []
-    problems = []
-    for index, variant in enumerate(study.variants):
-        for key, factor in product(variant.set, study.factors):
-            if f"{key}.".startswith(f"{factor}.") or f"{factor}.".startswith(f"{key}."):
-                place = source.place(("variants", index, "set", key))
-                problems.append(
-                    f"{place}: variant {variant.name!r} sets {key}, which factor {factor} sets too"
-                )
-    return problems
-
-
-def _told(study: Study, source: Source, changes: tuple[Change, ...]) -> list[str]:
-    """A change that says what a factor says would make all its values one."""
-    return [
-        f"{change.place}: {key} is a factor of the study with the values "
-        f"{', '.join(map(plain, values))}, and all cells would get one; change it under factors: "
-        f"in {source.name}, or leave this out and run one cell with --only"
-        for change in changes
-        for key, values in study.factors.items()
-        if change.overrides(tuple(key.split(".")))
-    ]
-
-
-def _placed(
+def _layers(
     source: Source,
     base: Any,
     index: int,
     combination: Combination,
     changes: tuple[Change, ...],
-) -> Source:
-    """Lay variant, factors and changes over the base; every part has the place it was written."""
-    data: Any = base
-    values: Places = {}
-    places = dict(source.below("base").places)
+) -> list[Layer]:
+    """Lay variant, factors and changes over the base, one after the other."""
+    under = source.below("base")
+    layers = [Layer(replace(under, data=base), source.place(("base",)))]
+    for path, key in _writers(source, index, combination):
+        at = source.places[path[:2]] if path[0] == "factors" else None
+        settings = lay(layers[-1].settings, key, source.below(*path), at)
+        layers.append(Layer(settings, source.place(path)))
+    return layered(layers, changes)
+
+
+def _writers(source: Source, index: int, combination: Combination) -> list[tuple[Path, Path]]:
+    """Give what is laid over the base in a cell: where the study has it, and what it sets."""
     told = source.data["variants"][index].get("set") or {}
-    written: list[tuple[str, Path, int | None]]
-    written = [(key, ("variants", index, "set", key), None) for key in told]
-    written += [(level.factor, ("factors", level.factor), level.place) for level in combination]
-    for key, origin, item in written:
-        path, key_at = tuple(key.split(".")), source.places[origin]
-        part = source.below(*origin) if item is None else source.below(*origin, item)
-        data = merge(data, nest(path, part.data))
-        places |= new_ancestors(path, places, key_at)
-        places |= {(*path, *inner): at for inner, at in part.places.items()}
-        values = {p: at for p, at in values.items() if p[: len(path)] != path}
-        if item is not None:
-            values[path] = places[path]
-            places[path] = key_at
-    return lay(data, Source(data, source.name, places, values=values), changes)
+    found: list[tuple[Path, str]] = [(("variants", index, "set", key), key) for key in told]
+    found += [(("factors", level.factor, level.place), level.factor) for level in combination]
+    return [(path, tuple(key.split("."))) for path, key in found]
+
+
+def _said(
+    problems: dict[str, dict[str, str]], source: Source, left: list[tuple[int, Combination]]
+) -> list[str]:
+    """Name the cells of an error where others, for which the same is written, do not have it.
+
+    `problems`: by line and cell, where that is written.
+    """
+    if not problems:
+        return []
+    every = Counter(source.place(path) for cell in left for path, _ in _writers(source, *cell))
+    return [
+        line
+        + f" (in {_listing([*cells])})"
+        * (len(cells) < sum(every.get(place, len(left)) for place in set(cells.values())))
+        for line, cells in problems.items()
+    ]
 
 
 def _listing(names: list[str], most: int = 4) -> str:
@@ -288,15 +273,15 @@ def _listing(names: list[str], most: int = 4) -> str:
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
-def _metric_problem(study: Study, recipe: Recipe, placed: Callable[[], Source]) -> list[str]:
+def _metric_problem(study: Study, recipe: Recipe, placed: Source) -> list[str]:
     """A study's metric must be among what is evaluated, while training and at the end."""
     policy = recipe.eval.policy
     if isinstance(policy, WhenHalted) and isinstance(policy.rule, Oracle):
-        place = placed().place(("eval", "policy"))
+        place = placed.place(("eval", "policy"))
         return [f"{place}: eval.policy: rule oracle looks at the solution: not a study's metric"]
     wanted = study.metric.steps or recipe.supervision.N_sup
     return [
-        f"{placed().place(('eval', name))}: eval.{name}: the metric is read after "
+        f"{placed.place(('eval', name))}: eval.{name}: the metric is read after "
         f"{wanted} steps, which is not among {list(recorded)}"
         for name, recorded in (
             ("steps", recipe.eval.steps),
@@ -309,7 +294,7 @@ def _metric_problem(study: Study, recipe: Recipe, placed: Callable[[], Source]) 
 def slug(label: str, recipe: Recipe) -> str:
     """Name a cell's folder: readable, and 8 hex digits of the recipe's id."""
     words = re.sub(r"[^a-z0-9]+", "-", label.lower()).strip("-")
-    return f"{words[:60].strip('-')}-{recipe.id[:8]}"
+    return f"{words[:60].strip('-') or 'cell'}-{recipe.id[:8]}"
 
 
 def _refuse_twins(

@@ -13,10 +13,10 @@ def name_problems(study: Study, source: Source) -> list[str]:
     names = list(dict.fromkeys(arms))
     series = list(dict.fromkeys(variant.series for variant in study.variants))
     problems = [
-        *_twice(source, "variants", "name", arms),
-        *_twice(source, "seeds", None, study.seeds),
-        *_twice(source, "contrasts", "name", [contrast.name for contrast in study.contrasts]),
-        *_twice(source, "fits", "name", [fit.name for fit in study.fits]),
+        *_twice(source, ("variants",), "name", arms),
+        *_twice(source, ("seeds",), None, study.seeds),
+        *_twice(source, ("contrasts",), "name", [contrast.name for contrast in study.contrasts]),
+        *_twice(source, ("fits",), "name", [fit.name for fit in study.fits]),
     ]
 
     def known(path: Path, name: str, what: str, there: list[str]) -> None:
@@ -24,6 +24,7 @@ def name_problems(study: Study, source: Source) -> list[str]:
             problems.append(_line(source, path, f"no {what} {name!r}{suggest(name, there)}"))
 
     for at, contrast in enumerate(study.contrasts):
+        problems += _twice(source, ("contrasts", at, "against"), None, contrast.against)
         known(("contrasts", at, "baseline"), contrast.baseline, "variant", names)
         for i, other in enumerate(contrast.against):
             path = ("contrasts", at, "against", i)
@@ -59,9 +60,9 @@ def apart(study: Study, source: Source, arms: Iterable[tuple[str, object]]) -> l
     ]
 
 
-def _twice(source: Source, what: str, key: str | None, values: Sequence[object]) -> list[str]:
+def _twice(source: Source, what: Path, key: str | None, values: Sequence[object]) -> list[str]:
     paths: list[Path] = [
-        (what, at) if key is None else (what, at, key) for at in range(len(values))
+        (*what, at) if key is None else (*what, at, key) for at in range(len(values))
     ]
     return [
         _line(source, path, f"{value!r} is given twice")

@@ -12,7 +12,7 @@ from trm_lab.errors import ConfigError
 from trm_lab.paths import RESULTS, expect
 from trm_lab.runs import RunFolder, State
 from trm_lab.study import slurm
-from trm_lab.study.attempts import newest_jobs
+from trm_lab.study.attempts import batches, live_jobs, newest_jobs
 from trm_lab.study.trials import trial_files
 
 
@@ -51,20 +51,20 @@ class Row:
         return str((self.told.get("error") or {}).get("message") or "")
 
 
-def overview(root: Path) -> list[Row]:
-    """Look at every run of a study's folder, as plan.json lists them.
+def overview(root: Path, made: dict[str, Any] | None = None) -> list[Row]:
+    """Look at every run of a study's folder, as plan.json (`made`, if it is read) lists them.
 
     Raises:
         ConfigError: no plan, or one that cannot be read.
     """
-    made, found = _plan(root), []
+    made, found = made or read_plan(root), []
     jobs = newest_jobs(root)
     taken = made.get("sweep_seeds") or made["seeds"]
     cells = set(made.get("sweep_cells") or (cell["cell"] for cell in made["cells"]))
     for cell in made["cells"]:
         for seed in made["seeds"]:
             folder = RunFolder(root / cell["cell"] / f"seed-{seed}")
-            told = folder.status() or {}
+            told = _status(folder)
             updates = told.get("updates") or cell["recipe"]["train"]["updates"]
             in_sweep = (seed in taken and cell["cell"] in cells) or folder.path.exists()
             state = _recorded(told)
@@ -73,14 +73,14 @@ def overview(root: Path) -> list[Row]:
             )
     found += [_trial(root, path, said) for path, said in trial_files(root)]
     asked = {row.key: jobs[row.key] for row in found if row.key in jobs and _open(row.state)}
-    said, silence = _said(asked)
+    said, silence = _said(root, asked)
     return [_with_job(row, asked.get(row.key, ""), said, silence) for row in found]
 
 
 def _trial(root: Path, path: Path, said: dict[str, Any]) -> Row:
     """Give the row of a search's run."""
     folder = RunFolder(path)
-    told = folder.status() or {}
+    told = _status(folder)
     cell = path.parent.relative_to(root).as_posix()
     variant, seed, of = str(said.get("variant")), int(said["seed"]), int(said["updates"])
     return Row(variant, cell, seed, folder, _recorded(told), told, of, True, role="search")
@@ -99,17 +99,27 @@ def _with_job(row: Row, job: str, said: dict[str, str], silence: str) -> Row:
     return replace(row, state=state, job=job, reason=reason, live=live)
 
 
-def _said(asked: dict[str, str]) -> tuple[dict[str, str], str]:
+def _said(root: Path, asked: dict[str, str]) -> tuple[dict[str, str], str]:
+    """Give why each of the study's jobs in the queue waits, or why nothing is known."""
     if not asked:
         return {}, ""
     try:
-        return slurm.reasons(asked.values()), ""
+        seen = slurm.queue()
     except slurm.SilentError as error:
         return {}, f"SLURM does not answer: {error}"
+    return {job: there.waits for job, (there, _) in live_jobs(batches(root), seen).items()}, ""
 
 
 def _open(state: State) -> bool:
     return state in (State.WAITING, State.RUNNING, State.LOST)
+
+
+def _status(folder: RunFolder) -> dict[str, Any]:
+    """Read status.json; of one that cannot be read the reason."""
+    told = folder.status()
+    if told is None and folder.status_file.exists():
+        return {"error": {"message": "status.json is unreadable; running again mends it"}}
+    return told or {}
 
 
 def _recorded(told: dict[str, Any]) -> State:
@@ -119,7 +129,12 @@ def _recorded(told: dict[str, Any]) -> State:
         return State.LOST
 
 
-def _plan(root: Path) -> dict[str, Any]:
+def read_plan(root: Path) -> dict[str, Any]:
+    """Read plan.json.
+
+    Raises:
+        ConfigError: there is none, or it cannot be read.
+    """
     path = root / "plan.json"
     try:
         made = json.loads(path.read_text(encoding="utf-8"))

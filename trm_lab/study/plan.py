@@ -17,7 +17,8 @@ from trm_lab.config.execution import Execution, Sweep
 from trm_lab.config.recipe import Recipe
 from trm_lab.config.source import Source, read_yaml
 from trm_lab.config.study import FitSpec, Study
-from trm_lab.config.validate import validate
+from trm_lab.config.validate import unknown, validate
+from trm_lab.errors import ConfigError
 from trm_lab.runs import Labels, RunFolder, State
 from trm_lab.study.combinations import MOST_CELLS
 from trm_lab.study.matrix import Cell, Matrix, expand_study, refuse_slice, takes
@@ -190,6 +191,19 @@ class SweepFile:
 
     sweep: Sweep
     source: Source
+
+    def check_set(self) -> None:
+        """Refuse names in `set` that no recipe has; their values need a study to be checked.
+
+        Raises:
+            ConfigError: every such name.
+        """
+        wrong = {key: unknown(Recipe, tuple(key.split("."))) for key in self.sweep.set}
+        lines = [
+            f"{self.source.place(('set', key))}: {text}" for key, text in wrong.items() if text
+        ]
+        if lines:
+            raise ConfigError("\n".join(lines))
 
 
 def load_sweep(path: Path) -> SweepFile:

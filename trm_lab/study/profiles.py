@@ -12,7 +12,7 @@ from typing import Any
 
 from trm_lab.config.execution import Slurm
 from trm_lab.config.source import Source, read_yaml
-from trm_lab.config.validate import suggest, validate
+from trm_lab.config.validate import mapping, suggest, validate
 from trm_lab.errors import ConfigError
 
 
@@ -33,19 +33,27 @@ def with_profile(sweep: Source, beside: Path) -> Source:
     if not (isinstance(executor, dict) and isinstance(executor.get("profile"), str)):
         return sweep
     source = _found(executor["profile"], beside, sweep.place(("executor", "profile")))
-    if not isinstance(source.data, dict):
-        raise ConfigError(f"{source.name}: expected a mapping of settings of executor slurm")
-    for key in ("profile", "kind"):
-        if key in source.data and source.data[key] != "slurm":
-            raise ConfigError(f"{source.place((key,))}: {key}: has no place in a profile")
+    check(source)
     below = source.data | {"kind": "slurm"}
-    validate(Slurm, source, below)
     # What comes from the profile stands where the profile says it.
     at = {("executor", *path): source.place(path) for path in source.places if path}
     own = set(sweep.places)
     arguments = {path: place for path, place in at.items() if path not in own}
     merged: dict[str, Any] = {**data, "executor": {**below, **executor}}
     return replace(sweep, data=merged, arguments={**arguments, **sweep.arguments})
+
+
+def check(profile: Source) -> None:
+    """Validate a profile.
+
+    Raises:
+        ConfigError: every error in it.
+    """
+    data = mapping(profile)
+    for key in ("profile", "kind"):
+        if key in data and data[key] != "slurm":
+            raise ConfigError(f"{profile.place((key,))}: {key}: has no place in a profile")
+    validate(Slurm, profile, data | {"kind": "slurm"})
 
 
 def _found(name: str, beside: Path, place: str) -> Source:

@@ -6,6 +6,7 @@ again with fresh seeds, and those runs are the study's cells.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,17 +16,16 @@ from optuna.trial import FrozenTrial, TrialState
 
 from trm_lab.errors import ConfigError
 from trm_lab.runs import Labels, RunFolder, State
-from trm_lab.study.agenda import MatrixAgenda, goes_on
+from trm_lab.study.agenda import BADLY, MatrixAgenda, goes_on
+from trm_lab.study.ahead import unpruned
 from trm_lab.study.arm import AGAIN, DECIDED, WAS, Arm
 from trm_lab.study.attempts import forgive
 from trm_lab.study.journal import RUN, Journal
 from trm_lab.study.matrix import Cell, checked, slug
 from trm_lab.study.plan import Plan, Run
 from trm_lab.study.space import label, overlay, settings
-from trm_lab.study.trials import TRIALS, told_in, write_trial
+from trm_lab.study.trials import TRIALS, spent_text, told_in, write_trial
 from trm_lab.study.values import evaluations, objectives
-
-BADLY = (State.FAILED, State.CANCELLED, State.LOST)
 
 
 class SearchAgenda:
@@ -49,6 +49,8 @@ class SearchAgenda:
         """What takes care of a run that confirms."""
         self.winners: dict[str, tuple[Cell, ...]] = {}
         """By the arm's Optuna study, once its budget is spent."""
+        self.spent: dict[str, dict[str, Any]] = {}
+        """What came of the budget, likewise."""
         self.names = {
             path.name.rpartition("-")[2]: f"{TRIALS}/{path.name}"
             for path in sorted((plan.root / TRIALS).glob("*-????????"))
@@ -59,6 +61,8 @@ class SearchAgenda:
     def begin(self, again: bool) -> list[Run]:
         """Bring the storage in line with the folders; give what is left."""
         self.again = again
+        for remark in unpruned(self.search, self.plan.sweep):
+            self.say(f"remark: {remark}")
         left: list[Run | None] = []
         for arm in self.chosen:
             arm.restore(told_in(self.plan.root, arm.name))
@@ -204,6 +208,8 @@ class SearchAgenda:
         if not (ended or anew):
             return []
         for arm in ended:
+            self.spent[arm.name] = self._spent(arm)
+            self.say(spent_text(arm.cell.variant, self.spent[arm.name]))
             self.winners[arm.name] = tuple(self._winners(arm))
         cells = [cell for arm in self.arms for cell in self.winners.get(arm.name, ())]
         matrix = replace(self.plan.matrix, cells=tuple(cells))
@@ -215,6 +221,24 @@ class SearchAgenda:
         for run in runs:
             self.runs[run.key], self.matrices[run.key] = run, agenda
         return agenda.begin(self.again) if runs else []
+
+    def _spent(self, arm: Arm) -> dict[str, Any]:
+        """Count what an arm's suggestions came to, and tell why one was impossible."""
+        counts, why, met = Counter[str](), "", set[str]()
+        valued = {t.user_attrs[RUN] for t in arm.trials() if t.state is TrialState.COMPLETE}
+        for trial in arm.suggestions():
+            key = str(trial.user_attrs.get(RUN, ""))
+            if not key:
+                counts["impossible"] += 1
+                why = why or str(trial.user_attrs.get("reason", ""))
+            elif key in met:
+                counts["repeated"] += 1
+            else:
+                state = RunFolder(self.plan.root / key).state()
+                lacks = state is State.COMPLETED and key not in valued
+                counts["without a value" if lacks else state.value] += 1
+                met.add(key)
+        return {"spent": dict(counts), "impossible": why}
 
     def _winners(self, arm: Arm) -> Iterator[Cell]:
         best = arm.winners(self.search.confirm.top)
@@ -236,6 +260,7 @@ class SearchAgenda:
             "variant": arm.cell.variant,
             "optuna": arm.name,
             "trials": self.search.trials,
+            **self.spent.get(arm.name, {}),
             "winners": [
                 {"cell": cell.name, "trial": trial.number, "values": trial.values,
                  "parameters": settings(self.search, trial.params)}

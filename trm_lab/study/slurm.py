@@ -46,6 +46,11 @@ class Queued:
         """Whether it waits for its turn."""
         return self.state in ("PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT")
 
+    @property
+    def waits(self) -> str:
+        """Why it waits for its turn; empty if it does not."""
+        return f"{self.state.lower()}: {self.reason}" if self.pending else ""
+
 
 class SilentError(RuntimeError):
     """The controller, or the command, did not answer: nothing is known of the jobs."""
@@ -68,18 +73,17 @@ def queue() -> dict[str, Queued]:
     return found
 
 
-def accounted(ids: Iterable[str]) -> dict[str, str]:
-    """Give the last state of jobs from the accounts; nothing where there are none."""
-    wanted = sorted(ids)
-    if not wanted:
-        return {}
+def accounted(id: str, name: str) -> str:
+    """Give the last state of a job from the accounts; empty where they know none of that name."""
     try:
-        text = _ask("sacct", "-X", "-n", "-P", "-j", ",".join(wanted), "-o", "JobID,State")
+        text = _ask("sacct", "-X", "-n", "-P", "-j", id, "-o", "JobID,State,JobName")
     except SilentError:
-        return {}
-    pairs = (line.split("|", 1) for line in text.splitlines() if "|" in line)
-    # "CANCELLED by 1000" is said of a cancelled job.
-    return {job: state.split()[0] for job, state in pairs if state.split()}
+        return ""
+    for line in text.splitlines():
+        job, state, there = (*line.split("|", 2), "", "")[:3]
+        if (job, there) == (id, name) and state:
+            return state.split()[0]  # "CANCELLED by 1000" is said of a cancelled job
+    return ""
 
 
 def array_limit() -> int | None:
@@ -110,17 +114,6 @@ def cancel(ids: Iterable[str]) -> None:
     wanted = sorted(ids)
     if wanted:
         _ask("scancel", "--quiet", *wanted)
-
-
-def reasons(jobs: Iterable[str]) -> dict[str, str]:
-    """Give what the queue says of jobs in it, by id: nothing of a running one, else why it waits.
-
-    Raises:
-        SilentError: no answer.
-    """
-    seen = queue()
-    told = {id: seen[id] for id in jobs if id in seen and seen[id].live}
-    return {id: f"{q.state.lower()}: {q.reason}" if q.pending else "" for id, q in told.items()}
 
 
 def available() -> bool:

@@ -4,16 +4,15 @@ Torch-free and Optuna-free: a plan is made of it.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from itertools import islice, product
 from typing import Any
 
-from trm_lab.config.changes import Change, nest, new_ancestors
+from trm_lab.config.changes import Change, Layer, blame, lay
 from trm_lab.config.search import Choice, Parameter, Search
-from trm_lab.config.source import Source, merge
+from trm_lab.config.source import Source
 from trm_lab.config.study import Study
 
-NOT_SEARCHED = ("task", "seed", "eval")
+NOT_SEARCHED = ("task", "eval")
 """Settings that say what is measured: values under different ones do not compare."""
 MOST_COMBINATIONS = 256
 """Combinations of the other parameters that are tried to find one that a value goes with."""
@@ -24,16 +23,11 @@ Problems = Callable[[Source], Sequence[str]]
 
 def overlay(written: Source, values: Mapping[str, Any], study: Source | None = None) -> Source:
     """Lay values by dotted name over an arm's settings, each placed at its line of the study."""
-    data, places = written.data, dict(written.places)
     for name, value in values.items():
-        path = tuple(name.split("."))
-        data = merge(data, nest(path, value))
         at = study.places.get(("search", "parameters", name)) if study else None
-        places |= new_ancestors(path, places, at)
-        if at:
-            places = {p: there for p, there in places.items() if p[: len(path)] != path}
-            places[path] = at
-    return replace(written, data=data, places=places)
+        part = Source(value, written.name, {(): at} if at else {})
+        written = lay(written, tuple(name.split(".")), part)
+    return written
 
 
 def settings(search: Search, suggested: Mapping[str, Choice]) -> dict[str, Any]:
@@ -87,9 +81,10 @@ def value_problems(
     for arm, (name, parameter) in product(arms, parameters.items()):
         others = {k: p for k, p in parameters.items() if k != name}
         for value in parameter.extremes():
-            alone = problems(overlay(arm, {name: value}, source))
-            if alone and not _goes(arm, {name: value}, others, problems):
-                found += alone
+            alone = overlay(arm, {name: value}, source)
+            if problems(alone) and not _goes(arm, {name: value}, others, problems):
+                at = source.place(("search", "parameters", name))
+                found += [line for line, _ in blame([Layer(arm, ""), Layer(alone, at)], problems)]
     return list(dict.fromkeys(found))
 
 
@@ -111,6 +106,14 @@ def policy(study: Study, varied: Sequence[str]) -> list[str]:
         tuned = ", ".join(study.search.parameters)
         lines.append(f"{tuned}: tuned in every arm on {study.search.trials} trials")
     return lines
+
+
+def late(study: Study, updates: int) -> list[str]:
+    """Say that nothing is pruned, or not in all arms, where the shortest run has so few updates."""
+    warmup = study.search.warmup if study.search else None
+    if warmup is None or warmup < updates:
+        return []
+    return [f"search.warmup: {warmup} updates leave nothing to prune of a run of {updates}"]
 
 
 def held_problems(study: Study, source: Source, varied: Collection[str], known: Any) -> list[str]:

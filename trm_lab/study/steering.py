@@ -1,18 +1,19 @@
 """Cancelling and retrying runs, with a driver at work or without."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from trm_lab.runs import State
 from trm_lab.study import slurm
-from trm_lab.study.attempts import batches, forgive
+from trm_lab.study.attempts import batches, forgive, live_jobs
 from trm_lab.study.overview import Row
 
 
-def cancel(root: Path, rows: list[Row], *, driven: bool) -> None:
-    """Stop runs.
+def cancel(root: Path, rows: list[Row], *, driven: bool, others: Collection[str] = ()) -> None:
+    """Stop runs; `others` names those of the study that are to go on.
 
     Workers see the word that is left in their folders.  Without a driver jobs are taken out of the
-    queue here, but for those that hold runs that are to go on, and runs on which nobody works are
+    queue here, but for those that hold one of the others, and runs on which nobody works are
     marked.
 
     Raises:
@@ -22,30 +23,34 @@ def cancel(root: Path, rows: list[Row], *, driven: bool) -> None:
         row.folder.ask_to_cancel()
     if driven:
         return
-    jobs = _jobs_of(root, {row.key for row in rows})
-    if jobs:
-        slurm.cancel(jobs)
+    wanted = {row.key for row in rows}
+    slurm.cancel(
+        job for job, keys in _jobs(root).items() if wanted & set(keys) and not {*keys} & {*others}
+    )
     for row in rows:
         if not row.folder.busy():
             # The word stays: a job that holds the run besides others may yet start.
             row.folder.mark(State.CANCELLED, "cancelled by hand")
 
 
-def _jobs_of(root: Path, wanted: set[str]) -> list[str]:
-    """Name the jobs in the queue that hold these runs and no others."""
+def strays(root: Path, known: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Give the study's jobs in the queue of whose runs none is known, each with its runs' keys.
+
+    They are left where a study has lost a cell.  Nothing is told while the queue does not answer.
+    """
+    try:
+        jobs = _jobs(root)
+    except slurm.SilentError:
+        return {}
+    return {job: keys for job, keys in jobs.items() if not set(keys) & set(known)}
+
+
+def _jobs(root: Path) -> dict[str, tuple[str, ...]]:
+    """Give the study's jobs in the queue, each with its runs' keys."""
     sent = batches(root)
     if not sent or not slurm.available():
-        return []
-    seen = {id: job for id, job in slurm.queue().items() if job.live}
-    named = {job.name: id.split("_")[0] for id, job in seen.items()}
-    found = []
-    for batch in sent:
-        known = batch if batch.id else batch.submitted(named.get(batch.name, ""))
-        for job, keys in known.jobs():
-            ours = job in seen and seen[job].name == batch.name
-            if ours and wanted & set(keys) and not set(keys) - wanted:
-                found.append(job)
-    return found
+        return {}
+    return {job: keys for job, (_, keys) in live_jobs(sent, slurm.queue()).items()}
 
 
 def retry(rows: list[Row]) -> None:

@@ -7,17 +7,20 @@ named after theirs.  What is secret in a URL comes from the environment and is n
 import hashlib
 import os
 import re
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import optuna
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
+from sqlalchemy import Engine, event
 
 from trm_lab.config.execution import VARIABLE
 from trm_lab.config.source import read_yaml
@@ -27,6 +30,8 @@ from trm_lab.study.journal import repair
 JOURNAL = "optuna.journal"
 """File in the study's folder."""
 CONNECT_SECONDS = 10
+AWAY_SECONDS, AGAIN_SECONDS = 300.0, 5.0
+"""How long a database that answered may be away, as over a restart, and until the next try."""
 PACKAGES = {"postgresql": "psycopg", "postgres": "psycopg", "mysql": "pymysql"}
 """What speaks to a database, by the URL's scheme; another one is named as in mysql+mysqldb."""
 EXTRAS = {"psycopg": "postgres", "pymysql": "mysql", "grpc": "grpc"}
@@ -41,8 +46,11 @@ def opened(
 
     With `say`, which hears what was mended, the journal is repaired first: only for the driver.
 
+    A database that is away for a while is waited for.
+
     Raises:
-        ConfigError: the server does not answer, its package is missing, or so is a variable.
+        ConfigError: the server does not answer, its package is missing, or so is a variable; also
+            out of the block, where the server fails later.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if setting is None:
@@ -57,8 +65,15 @@ def opened(
     storage = (
         _proxy(setting, rest) if scheme == "grpc" else _database(setting, scheme, rest, secrets)
     )
+    failure: type[Exception] = StorageInternalError
+    if isinstance(storage, RDBStorage):
+        _wait_for(storage.engine, setting, secrets, say or _quiet)
+    else:
+        failure = import_module("grpc").RpcError
     try:
         yield storage
+    except failure as error:
+        raise ConfigError(f"storage {setting}: {_words(error, secrets)}") from None
     finally:
         storage.remove_session()
         if isinstance(storage, RDBStorage):
@@ -109,6 +124,32 @@ def _database(setting: str, scheme: str, rest: str, secrets: list[str]) -> RDBSt
         )
     except Exception as error:  # whatever the database's own package raises
         raise ConfigError(f"storage {setting}: {_words(error, secrets)}") from None
+
+
+def _wait_for(engine: Engine, setting: str, secrets: list[str], say: Callable[[str], None]) -> None:
+    """Let new connections of an engine wait for a database that is away.
+
+    Connections are looked at before each use, so that only a call that was just under way fails.
+    """
+
+    @event.listens_for(engine, "do_connect")
+    def connect(dialect: Any, _: Any, arguments: Any, options: Any) -> Any:
+        deadline, said = time.monotonic() + AWAY_SECONDS, False
+        while True:
+            try:
+                return dialect.connect(*arguments, **options)
+            except dialect.loaded_dbapi.Error as error:
+                if time.monotonic() >= deadline:
+                    raise
+                if not said:
+                    say(f"storage {setting}: {_words(error, secrets)}; tried again for "
+                        f"{AWAY_SECONDS:.0f} s")  # fmt: skip
+                said = True
+                time.sleep(AGAIN_SECONDS)
+
+
+def _quiet(_: str) -> None:
+    return None
 
 
 def _proxy(setting: str, address: str) -> GrpcStorageProxy:

@@ -6,18 +6,20 @@ The storage can be made again from these files; nobody needs Optuna to read them
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trm_lab.atomic import write_text
-from trm_lab.config.search import Choice
-from trm_lab.study.plan import Run
+
+if TYPE_CHECKING:  # who looks at a study reads these files, and needs no plan and no laws
+    from trm_lab.config.search import Choice
+    from trm_lab.study.plan import Run
 
 TRIALS = "trials"
 """Folder of the runs of trials below the study's."""
 FILE = "trial.json"
 
 
-def write_trial(run: Run, search: str, number: int, suggested: Mapping[str, Choice]) -> None:
+def write_trial(run: "Run", search: str, number: int, suggested: "Mapping[str, Choice]") -> None:
     """Add a trial to those that a run stands for, once."""
     told = (_read(run.folder.path / FILE) or {}).get("trials", [])
     entry = {"search": search, "number": number, "parameters": dict(suggested)}
@@ -40,7 +42,7 @@ def trial_files(root: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
             yield path.parent, told
 
 
-def told_in(root: Path, search: str) -> list[tuple[int, str, dict[str, Choice]]]:
+def told_in(root: Path, search: str) -> "list[tuple[int, str, dict[str, Choice]]]":
     """Give number, run and suggestion of every trial of a search that the folders know."""
     return [
         (entry["number"], folder.relative_to(root).as_posix(), entry["parameters"])
@@ -48,6 +50,14 @@ def told_in(root: Path, search: str) -> list[tuple[int, str, dict[str, Choice]]]
         for entry in told["trials"]
         if entry["search"] == search
     ]
+
+
+def spent_text(variant: str, told: dict[str, Any]) -> str:
+    """Say what came of an arm's budget, from what plan.json tells of the arm."""
+    counts = told["spent"]
+    why = {"impossible": f" ({told['impossible'].splitlines()[0]})"} if told["impossible"] else {}
+    parts = ", ".join(f"{count} {what}{why.get(what, '')}" for what, count in counts.items())
+    return f"{variant}: {sum(counts.values())} suggestions: {parts}"
 
 
 def _read(path: Path) -> dict[str, Any] | None:
