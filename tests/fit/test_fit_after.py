@@ -198,6 +198,7 @@ def test_a_back_test_without_a_split_is_refused(asked: dict, message: str):
     [
         (3, 0.0, None, ["Power(x)"], "loss is 0 in row 3: residuals of ln y need values above 0"),
         (3, -1.0, "raw", ["Power(x)"], r"loss must lie in \[0, inf\], not -1 \(row 3\)"),
+        (3, 0.0, None, ["Power(x)", "M4(x)"], "law m4 needs values above 0; drop such rows"),
         (3, 0.0, "raw", ["Power(x)", "M4(x)"], "loss is 0 in row 3: law m4 needs values above 0"),
         (slice(None), 0.0, None, ["Power(x)"], "every loss is 0, so there is nothing to predict"),
     ],

@@ -16,7 +16,7 @@ from trm_lab.fit.data import labels
 from trm_lab.fit.objectives import Objective
 from trm_lab.fit.problem import Problem
 from trm_lab.fit.scan import Scan
-from trm_lab.laws import M4, Law, PowerError, Saturating, SumPower
+from trm_lab.laws import M4, Law, PowerError, Saturating
 from trm_lab.laws import law as law_named
 
 X = np.repeat([6.0, 12.0, 18.0, 36.0, 54.0, 80.0], 3)
@@ -80,25 +80,6 @@ def test_the_scan_is_the_projected_objective(law: Law):
             tol=1e-13,
         )  # fmt: skip
         assert values[g] == pytest.approx(2 * exact.cost, rel=1e-6)
-
-
-@pytest.mark.slow  # eight searches
-def test_weights_scaled_by_a_constant_change_no_parameter():
-    rng = np.random.default_rng(0)
-    N, D = np.exp(rng.uniform(16, 21, 60)), np.exp(rng.uniform(20, 25, 60))
-    law = SumPower("N", "D")
-    y = law.value(np.array([1.7, 400, 1800, 0.34, 0.36]), {"N": N, "D": D})
-    y = y * np.exp(0.01 * rng.standard_normal(60))
-    data = {"N": N, "D": D, "y": y, "w": np.full(60, 1 / 60)}
-    for objective in ("huber", "least_squares", "student_t", "scaled_huber"):
-        total = fit(data, "y", law, objective=objective, interval="none")
-        mean = fit(data, "y", law, objective=objective, weights="w", interval="none")
-        np.testing.assert_allclose(
-            mean.coefficients, total.coefficients, rtol=2e-6, err_msg=objective
-        )
-        assert mean.attrs["objective_value"] == pytest.approx(
-            total.attrs["objective_value"] / 60, rel=1e-9
-        )
 
 
 def test_weights_are_like_repeated_points():

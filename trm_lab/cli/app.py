@@ -179,7 +179,10 @@ def fit(
         list[str] | None, typer.Option(help="A parameter that all groups have in common.")
     ] = None,
     interval: Annotated[
-        str | None, typer.Option(help="bootstrap (default), wild, sandwich, wald, profile or none.")
+        str | None,
+        typer.Option(
+            help="bootstrap (default), sandwich (that of counts), wild, wald, profile, none."
+        ),
     ] = None,
     draws: Annotated[
         int | None, typer.Option(min=1, help="Resamples of a bootstrap; 1000.")

@@ -54,6 +54,7 @@ def contrast(
             raise ConfigError(f"{by}: no variant {one!r}{near(one, np.unique(names))}")
     if parameter in share:
         raise ConfigError(f"contrast: {parameter} is shared, so its difference is 0 by definition")
+    settings = {"interval": "bootstrap", **settings}
     made = fit(
         frame[(names == a) | (names == b)], y, law, cluster=cluster, by=by, share=share, **settings
     )
@@ -61,7 +62,7 @@ def contrast(
     known = [str(one) for one in made["param"].values]
     if wanted[0] not in known:
         raise ConfigError(f"contrast: no parameter {parameter!r}; there are {', '.join(known)}")
-    if settings.get("interval", "bootstrap") not in ("bootstrap", "wild"):
+    if settings["interval"] not in ("bootstrap", "wild"):
         raise ConfigError("contrast: the interval of a difference needs draws: bootstrap or wild")
     at = [known.index(one) for one in wanted]
     estimates = made["coefficients"].values[at]

@@ -13,10 +13,11 @@ from trm_lab.fit.likelihood import EXTRAS
 from trm_lab.fit.objectives import LIKELIHOODS, Objective
 from trm_lab.fit.problem import Problem
 from trm_lab.fit.rows import Rows
+from trm_lab.fit.saved import band_of
 from trm_lab.fit.search import Found
 from trm_lab.fit.separation import told
 from trm_lab.fit.verdicts import Verdict, distinct_rows, tightest
-from trm_lab.laws import GROUP, Grouped, Law
+from trm_lab.laws import GROUP, Grouped
 from trm_lab.laws.base import FloatArray
 
 FEW_CLUSTERS = 8
@@ -141,27 +142,23 @@ def report(
         coords["extra"] = ("extra", list(EXTRAS[problem.objective.name]), _about("Parameter"))
     result = xr.Dataset(variables, coords, attrs)
     if len(inner.columns_read) == 1 and rows.groups is None and problem.y.size:
-        result = result.merge(
-            _curve(law, params, usable, problem, level, rows), combine_attrs="override"
-        )
+        result = result.merge(_curve(rows, params, result), combine_attrs="override")
     return result
 
 
-def _curve(
-    law: Law, params: FloatArray, usable: FloatArray, problem: Problem, level: float, rows: Rows
-) -> xr.Dataset:
+def _curve(rows: Rows, params: FloatArray, made: xr.Dataset) -> xr.Dataset:
     """Give the curve over the range of x and no further, with its pointwise band."""
+    law = rows.problem.law
     name = law.columns_read[0]
-    x = problem.X[name]
+    x = rows.problem.X[name]
     low, high = float(x.min()), float(x.max())
     wide = low > 0 and high / low > 3
     grid = np.geomspace(low, high, GRID_X) if wide else np.linspace(low, high, GRID_X)
     solved = bool(np.isfinite(params).all())
     curve = law.value(params, {name: grid}) if solved else np.full(GRID_X, np.nan)
     band = np.full((2, GRID_X), np.nan)
-    if len(usable) > 1:
-        ends = intervals.expanded(level, len(rows.clusters))
-        band = np.quantile(law.value(usable, {name: grid}), ends, axis=0)
+    if solved:
+        band = band_of(made, rows.problem, {name: grid})
     return xr.Dataset(
         {
             "grid_x": ("grid", grid, _about(name)),
@@ -219,6 +216,7 @@ def _note(
     n, cluster = attrs["fewest_clusters"], rows.cluster_name
     count = tightest(rows.problem)
     of, own = (f" in {count.group}", " of its own") if count.group else ("", "")
+    percentile = "percentile " * (interval != "sandwich")
     smallest = " in the smallest group" if n < attrs["n_clusters"] else ""
     notes = []
     if verdict.status == "all_zero":
@@ -237,7 +235,7 @@ def _note(
         notes.append("fewer than half of the resamples tell the parameters: no interval")
     elif few and has:
         notes.append(
-            f"descriptive: percentile intervals from {n} clusters ({cluster}){smallest} are too "
+            f"descriptive: {percentile}intervals from {n} clusters ({cluster}){smallest} are too "
             "narrow"
         )
     if verdict.entangled or verdict.collinear:

@@ -43,7 +43,7 @@ def fit(
     weights: str | None = None,
     by: str | None = None,
     share: Sequence[str] = (),
-    interval: str = "bootstrap",
+    interval: str | None = None,
     draws: int = 1000,
     level: float = 0.95,
     seed: int = 0,
@@ -60,8 +60,10 @@ def fit(
     and quasi-binomial for counts.
     `residuals` are of ln y ("log") or of y ("raw"); without it, what suits the law.  `by` names a
     column of groups which have the parameters in `share` in common and all others of their own.
-    `interval` is one of `bootstrap`, `wild`, `sandwich`, `wald`, `profile`, `none`; `wald` and
-    `profile` take rows as independent whatever the cluster; `draws` are resamples of a bootstrap.
+    `interval` is one of `bootstrap`, `wild`, `sandwich`, `wald`, `profile`, `none`; without it,
+    `sandwich` for quasi-binomial counts and `bootstrap` for others; `wald` and `profile` take rows
+    as independent whatever the cluster; `draws` are resamples of a bootstrap.  `weights` names a
+    column of how much rows count against each other: only their ratios matter.
     `starts` is the most starts from resampled data, taken where the first eight do not agree.
 
     Returns:
@@ -74,15 +76,18 @@ def fit(
         data, y, law, cluster=cluster, objective=objective, delta=delta, residuals=residuals,
         weights=weights, by=by, share=share,
     )  # fmt: skip
+    name_of = rows.problem.objective.name
+    interval = interval or intervals.default(name_of)
     if interval not in intervals.KINDS:
         raise ConfigError(f"interval: {interval!r} is not one of {', '.join(intervals.KINDS)}")
-    name_of = rows.problem.objective.name
     if interval == "sandwich" and name_of in EXTRAS:
         raise ConfigError(f"interval sandwich: {name_of} has none yet; give bootstrap or wald")
     if interval == "profile" and name_of not in (*LIKELIHOODS, "quasi_binomial"):
         raise ConfigError(f"interval profile: {name_of} is no likelihood; give bootstrap or wald")
     if interval == "wild" and rows.problem.m is not None:
         raise ConfigError("interval wild: counts have no residuals to flip; give bootstrap or wald")
+    if interval == "wild" and name_of != "least_squares":
+        raise ConfigError(f"interval wild: is for least_squares, not {name_of}; give bootstrap")
     if not 0 < level < 1:
         raise ConfigError(f"level must lie between 0 and 1, not {level:g}")
     if interval in ("wald", "profile") and len(rows.clusters) < len(rows.member):

@@ -71,7 +71,8 @@ def residuals(
         miss = np.where(y < 1, (1 - y) * np.log(np.where(y < 1, 1 - y, 1) / (1 - p)), 0.0)
     deviance = 2 * m * np.maximum(hit + miss, 0.0)
     r = np.sign(p - y) * np.sqrt(deviance)
-    near = np.abs(p - y) < 1e-6 * p * (1 - p)  # there the root is all rounding: take its limit
+    # There the root is all rounding, or nothing: take its limit.
+    near = (np.abs(p - y) < 1e-6 * p * (1 - p)) | (r == 0)
     limit = np.sqrt(m / (p * (1 - p)))
     slope = np.where(near, limit, m * (p - y) / (p * (1 - p) * np.where(near, 1.0, r)))
     return np.where(near, limit * (p - y), r), slope

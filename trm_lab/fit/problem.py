@@ -45,7 +45,7 @@ class Problem:
     y: FloatArray
     """[P]; for counts k / m."""
     weights: FloatArray
-    """[P], on the rows' losses."""
+    """[P], on the rows' losses; of a fit relative ones, of mean 1."""
     objective: Objective
     m: FloatArray | None = None
     inside: bool = False

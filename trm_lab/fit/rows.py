@@ -89,6 +89,7 @@ def prepare(
         values = solved / m
     given = np.ones(len(values)) if weights is None else numbers(frame, weights, "weights")
     check(law, X, values, given, chosen, y_name)
+    given = given / (given.mean() if given.size else 1.0)  # relative: rows stay what is counted
     groups = None
     if by is not None:
         groups, _ = labels(frame, by, "by")

@@ -4,16 +4,19 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from scipy import special
 
 from trm_lab.errors import ConfigError
 from trm_lab.fit.data import Data, labels, near, numbers, table
-from trm_lab.fit.intervals import expanded
+from trm_lab.fit.intervals import OF_CLUSTERS, expanded, t_quantile
 from trm_lab.fit.objectives import Objective
 from trm_lab.fit.problem import Problem
 from trm_lab.fit.rows import Rows
 from trm_lab.laws import GROUP, Grouped, Law
 from trm_lab.laws import law as law_named
-from trm_lab.laws.base import FloatArray
+from trm_lab.laws.base import Columns, FloatArray
+
+_SIDES = np.array([[-1.0], [1.0]])
 
 
 def law_of(made: xr.Dataset) -> Law:
@@ -78,6 +81,33 @@ def usable(made: xr.Dataset) -> FloatArray:
     return draws[np.isfinite(draws).all(axis=1)]
 
 
+def band_of(made: xr.Dataset, problem: Problem, X: Columns) -> FloatArray:
+    """Give the pointwise band of the curve at X, [2, P]; NaN where the fit has no interval.
+
+    Percentiles of the draws; without any, from the covariance by the slopes of the law, in logits
+    of a share and logarithms of a loss, so that no end leaves what y can be.
+    """
+    level, draws, law = float(made.attrs["level"]), usable(made), problem.law
+    if len(draws) > 1:
+        ends = expanded(level, fewest_clusters(made))
+        return np.asarray(np.quantile(law.value(draws, X), ends, axis=0))
+    df = len(problem.y) - int(problem.free.sum())
+    if made.attrs["interval_kind"] in OF_CLUSTERS:
+        df = fewest_clusters(made) - 1
+    params = made["coefficients"].values
+    f, slopes = law.value(params, X), law.jacobian(params, X)
+    variance = np.einsum("pk,kl,pl->p", slopes, made["covariance"].values, slopes)
+    half = t_quantile(level, df) * np.sqrt(np.maximum(variance, 0.0))
+    share = law.values == (0.0, 1.0)
+    f = np.clip(f, 1e-300, 1 - 1e-15 if share else np.inf) if share or law.space == "log" else f
+    with np.errstate(over="ignore"):
+        if share:
+            return np.asarray(special.expit(special.logit(f) + _SIDES * half / (f * (1 - f))))
+        return np.asarray(
+            f * np.exp(_SIDES * half / f) if law.space == "log" else f + _SIDES * half
+        )
+
+
 def predict(made: xr.Dataset, data: Data) -> xr.Dataset:
     """Give y and the band of the curve at other rows; a fit by groups needs its group column.
 
@@ -99,11 +129,7 @@ def predict(made: xr.Dataset, data: Data) -> xr.Dataset:
             raise ConfigError(f"{rows.by}: no fit of {unknown[0]!r}{near(unknown[0], law.groups)}")
         X[GROUP] = np.searchsorted(np.array(law.groups), names).astype(float)
     value = law.value(made["coefficients"].values, X)
-    draws = usable(made)
-    band = np.full((2, len(value)), np.nan)
-    if len(draws) > 1:
-        ends = expanded(float(made.attrs["level"]), fewest_clusters(made))
-        band = np.quantile(law.value(draws, X), ends, axis=0)
+    band = band_of(made, rows.problem, X)
     far = np.zeros(len(value), dtype=int)
     for name in law.columns_read:
         seen = rows.problem.X[name]

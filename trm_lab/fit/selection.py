@@ -70,7 +70,7 @@ def backtest(
     chosen = Objective(objective, residuals, delta)
     if not target.any():
         raise ConfigError(f"y: every {y} is 0, so there is nothing to predict")
-    for law in named.values():
+    for law in sorted(named.values(), key=lambda one: not one.positive):  # the narrowest first
         X = {name: numbers(frame, name, f"law {law}") for name in law.columns_read}
         check(law, X, target, np.ones(len(target)), chosen, y)
     for i, law in enumerate(named.values()):
