@@ -141,11 +141,11 @@ def test_rows_that_repeat_need_a_cluster():
     assert fit(rows(noisy(SATURATING)[::3], X[::3], SEEDS[::3]), "y", SATURATING, draws=10)
 
 
-def test_rows_of_a_grid_or_of_few_runs_need_a_cluster():
+def test_rows_of_few_runs_are_not_silently_independent():
     D = np.outer([1, 1.01, 1.02, 1.03], np.geomspace(1e8, 1e10, 30)).ravel()  # no two are equal
     checkpoints = surface(np.repeat([1e6, 2e6, 4e6, 8e6], 30), D)
-    with pytest.raises(ConfigError, match=r"cluster: rows share N, so .*: a column such as seed"):
-        fit(checkpoints, "y", "SumPower(N, D)")
+    with pytest.warns(ClusterWarning, match=r"every row is a cluster .* though rows share N: "):
+        fit(checkpoints, "y", "SumPower(N, D)", interval="none")
     arm = np.repeat(["a", "b"], 6)
     apart = {"x": X[::3].tolist() * 2, "arm": arm, "y": np.tile(noisy(SATURATING)[::3], 2)}
     made = fit(apart, "y", SATURATING, by="arm", interval="none")  # a group shares no x

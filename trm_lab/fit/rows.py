@@ -188,15 +188,12 @@ def _clusters(
     each = np.array([f"row {i}" for i in range(len(next(iter(X.values()))))])
     if cluster is None:
         rows = np.stack([*X.values()], axis=-1)
-        repeated, shared = len(np.unique(rows, axis=0)) < len(rows), _shared(X)
-        if repeated or shared:
-            what = "repeat the same x" if repeated else f"share {shared}"
+        if len(np.unique(rows, axis=0)) < len(rows):
             raise ConfigError(
-                f"cluster: rows {what}, so they may not be independent; say what was drawn "
-                "independently: a column such as seed, several such as budget and T, or row"
+                "cluster: rows repeat the same x, so they may not be independent; say what was "
+                "drawn independently: a column such as seed, several such as budget and T, or row"
             )
-        return each, "row"
-    if isinstance(cluster, str) and cluster == "row" and "row" not in frame:
+    if cluster is None or (isinstance(cluster, str) and cluster == "row" and "row" not in frame):
         who, name = each, "row"
     else:
         who, name = labels(frame, cluster, "cluster")
