@@ -651,6 +651,19 @@ def test_a_profile_that_is_not_there_is_named_with_the_near_miss(written: Writte
     assert str(caught.value).endswith("; did you mean mylabs?")
 
 
+def test_a_sweep_named_like_its_profile_is_no_profile(written: Written):
+    path = written("mylab.yaml", SWEEP)
+    with pytest.raises(ConfigError) as caught:
+        load_sweep(path)
+    looked = f"{path.parent} and {path.parent / 'home' / 'trm_lab'}"
+    assert str(caught.value) == (
+        f"{path}:2:25: executor.profile: no profile 'mylab' in {looked}"
+    )  # fmt: skip
+    written("home/trm_lab/mylab.yaml", "partition: gpu\n")
+    executor = load_sweep(path).sweep.executor
+    assert executor == Slurm(profile="mylab", partition="gpu", timeout_min=30)
+
+
 def test_a_cluster_without_commands_is_refused(plan: Plan, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(ConfigError, match="no sbatch and squeue on this machine"):
