@@ -328,6 +328,29 @@ def test_a_driver_in_the_background_that_cannot_go_on_is_told(driven: Path):
     assert "\nerror: " in done.out
 
 
+def test_no_driver_is_detached_while_slurm_is_silent(
+    driven: Path, trm_lab: TrmLab, monkeypatch: pytest.MonkeyPatch
+):
+    away = "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1"
+    for name in ("sbatch", "squeue"):
+        (driven / name).write_text(f"#!/bin/sh\n{away}\n")
+        (driven / name).chmod(0o755)
+    Path("there.yaml").write_text("name: there\nexecutor: {kind: slurm}\n")
+    arguments = ("run", "tiny.yaml", "--on", "there.yaml", "--runs", "away")
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", str(driven))
+        for how in ("--detach", "--as-job"):
+            assert trm_lab(*arguments, how) == (
+                1, "", "error: SLURM does not answer: squeue: slurm_load_jobs error: Unable to "
+                "contact slurm controller\n",
+            )  # fmt: skip
+        patch.setenv("PATH", "/nowhere")
+        done = trm_lab(*arguments, "--detach")
+    assert done.code == 2
+    assert done.err.startswith("error: executor slurm: no sbatch and squeue on this machine; ")
+    assert not Path("away").exists()
+
+
 def test_logs_of_a_run_that_printed_nothing_say_so_also_as_json(
     driven: Path, root: Path, trm_lab: TrmLab
 ):

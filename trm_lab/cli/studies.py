@@ -148,6 +148,7 @@ def detach(
     import sys
 
     from trm_lab.config.execution import Slurm
+    from trm_lab.study import slurm
     from trm_lab.study.driver import refuse
     from trm_lab.study.driver_lock import driven, holder, name_driver
 
@@ -156,6 +157,9 @@ def detach(
     if as_job and not isinstance(made.sweep.executor, Slurm):
         raise ConfigError("--as-job: the sweep's executor is not slurm")
     refuse(made, only)
+    if isinstance(made.sweep.executor, Slurm):
+        slurm.expect()
+        slurm.queue()  # no driver begins without an answer
     if driven(made.root):
         raise ConfigError(f"{made.root}: {holder(made.root)} is already driving this study")
     command = ["run", str(study.resolve()), "--runs", str(runs.resolve())]

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from trm_lab.errors import ConfigError
+
 COMMAND_SECONDS = 30
 """Time limit of a command; a controller that is down lets clients wait for 9 s and more."""
 
@@ -119,6 +121,17 @@ def cancel(ids: Iterable[str]) -> None:
 def available() -> bool:
     """Say whether this machine can submit."""
     return shutil.which("sbatch") is not None and shutil.which("squeue") is not None
+
+
+def expect() -> None:
+    """Refuse a machine that cannot submit.
+
+    Raises:
+        ConfigError: what to do instead.
+    """
+    if not available():
+        raise ConfigError("executor slurm: no sbatch and squeue on this machine; run where "
+                          "jobs are submitted, or use `executor: local`")  # fmt: skip
 
 
 @contextmanager
