@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -285,6 +286,14 @@ def test_a_driver_that_died_is_told_where_something_is_left(
     assert trm_lab("status", root).out.splitlines()[-1] == words
     assert trm_lab("watch", root, "--every", "0.1").out.splitlines()[-1] == words
     (root / "driver.log").write_text("a\nb\nerror: tiny.yaml:4:9: no such data\n")
+    # The log is an earlier driver's: this one printed here.
+    assert trm_lab("status", root).out.splitlines()[-1] == words
+    assert trm_lab("logs", root).out.splitlines() == [
+        f"==> driver: {who}: tiny.yaml:4:9: no such data <==",
+        "its words went where it ran, not into driver.log",
+    ]
+    assert json.loads(trm_lab("logs", root, "--json").out)[0]["log"] is None
+    name_driver(root, os.getpid(), logged=True, ended="tiny.yaml:4:9: no such data\nand more")
     assert trm_lab("status", root).out.endswith(f"{words}; `trm-lab logs` shows its words\n")
     assert trm_lab("logs", root, "-n", "2").out.splitlines() == [
         f"==> driver: {who}: tiny.yaml:4:9: no such data <==",

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trm_lab.cli import output
-from trm_lab.cli.outcomes import BAD, DRIVER_LOG, conclude, counted
+from trm_lab.cli.outcomes import BAD, conclude, counted
 from trm_lab.cli.planning import plan_of
 from trm_lab.errors import ConfigError
 from trm_lab.runs import State
@@ -150,7 +150,7 @@ def detach(
     from trm_lab.config.execution import Slurm
     from trm_lab.study import slurm
     from trm_lab.study.driver import refuse
-    from trm_lab.study.driver_lock import driven, holder, name_driver
+    from trm_lab.study.driver_lock import DRIVER_LOG, driven, holder, name_driver
 
     # What is wrong with the files is said here, not in the log.
     made = plan_of(study, on, settings, runs, yes_really)
@@ -182,7 +182,7 @@ def detach(
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip
-        name_driver(made.root, process.pid)  # should it die before it does so itself
+        name_driver(made.root, process.pid, logged=True)  # should it die before it does so itself
         output.say(f"process {process.pid} drives {made.root}; its words are in {DRIVER_LOG} there")
     output.say(f"`trm-lab watch {made.root}` follows, `trm-lab cancel {made.root}` stops it")
     return 0
