@@ -335,4 +335,6 @@ def test_a_local_worker_computes_on_the_gpu(tmp_path: Path):
 def test_the_holder_of_the_drivers_lock_is_written_beside_it(finished: Plan):
     drive(finished)
     told = json.loads((finished.root / ".driver.json").read_text())
-    assert told == {"pid": os.getpid(), "host": socket.gethostname(), "ended": ""}
+    assert told == {
+        "pid": os.getpid(), "host": socket.gethostname(), "logged": False, "ended": "",
+    }  # fmt: skip

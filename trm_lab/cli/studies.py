@@ -41,7 +41,7 @@ def plan(
 
     made = plan_of(study, on, settings, runs, yes_really)
     search = made.study.search
-    remarks = made.asked.remarks() + unpruned(search, made.sweep)
+    remarks = made.asked.remarks() + unpruned(search, made.sweep) + made.sweep.remarks()
     accounts, states = made.accounts(), made.states()
     rows, ahead, total, evaluation = [], 0, 0.0, 0.0
     of_arms = runs_ahead(made) if search else {}
