@@ -630,7 +630,7 @@ def test_explain_takes_a_preset_a_recipe_and_a_cell(trm_lab: TrmLab, tmp_path: P
     assert "beyond them: 5\n  D4 n on Maze and ARC: n = 4 (model.n)\n      paper: 6; code:" in told
     for arguments, said in (
         ((study,), f"{study}: a study of 2 cells; --cell says which: a; b"),
-        ((study, "--cell", "c"), "--cell c: no such cell; known: a, b"),
+        ((study, "--cell", "c"), "--cell c: no such cell; known: a; b"),
         (("trm_att", "--cell", "c"), "--cell c: trm_att is one recipe and has no cells"),
         (
             ("trm_atp",),

@@ -94,6 +94,14 @@ def test_silence_is_no_empty_queue(site: Path):
         slurm.queue()
 
 
+def test_what_a_command_says_is_cut_to_the_line_that_tells(site: Path):
+    said = "squeue: error: resolve_ctls: unknown host\nsqueue: fatal: no configuration source\n"
+    (site / "bin" / "squeue").write_text(f"#!/bin/sh\nprintf '{said}' >&2; exit 1\n")
+    with pytest.raises(slurm.SilentError) as caught:
+        slurm.queue()
+    assert str(caught.value) == "squeue: fatal: no configuration source"
+
+
 def test_accounts_name_the_state_alone_and_may_be_off(site: Path):
     assert slurm.accounted("12", "a") == ""
     assert not slurm.accounting()

@@ -87,8 +87,10 @@ def plan(
     part = f" of {all_cells}" if all_cells > len(rows) else ""
     cells = f"{len(rows)}{part} cells x {len(made.seeds)}{of} seeds"
     if search:
-        cells = (f"at most {search.trials} trials in each of {len(rows)}{part} arms, then the best "
-                 f"{search.confirm.top} of each x {len(made.seeds)}{of} seeds")  # fmt: skip
+        count = f"{len(rows)}{part}"
+        arms = f"each of {count} arms" if len(rows) > 1 else f"{count} arm{'s' * bool(part)}"
+        cells = (f"at most {search.trials} trials in {arms}, then the best {search.confirm.top} of "
+                 f"{'each' if len(rows) > 1 else 'it'} x {len(made.seeds)}{of} seeds")  # fmt: skip
     output.say(f"{cells} in {made.root}; about "
                f"{output.duration(total)} of one core to run, {output.duration(evaluation)} of it "
                "evaluation")  # fmt: skip

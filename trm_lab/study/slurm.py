@@ -156,5 +156,7 @@ def _ask(*command: str) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SilentError(f"{command[0]}: {error}") from None
     if told.returncode != 0:
-        raise SilentError(f"{command[0]}: {told.stderr.strip() or told.returncode}")
+        # The last line tells; those before it are the ways that it tried.
+        words = told.stderr.strip().rpartition("\n")[2].removeprefix(f"{command[0]}: ")
+        raise SilentError(f"{command[0]}: {words or told.returncode}")
     return told.stdout
