@@ -1,11 +1,14 @@
 """Bad input: one clear text on stderr, exit code 2, nothing written."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.cli.conftest import Done, TrmLab, in_a_process
 from tests.study.tiny import SHALLOW, written
+from trm_lab.config.source import read_yaml
+from trm_lab.study.plan import make_plan
 
 HERE = "name: here\nexecutor: in_process\nexecution: {device: cpu, threads: 1}\n"
 
@@ -228,6 +231,18 @@ def test_a_study_that_was_not_run_yet_is_refused(folder: Path, trm_lab: TrmLab):
         "error: widht: no such study file or folder of results; `trm-lab run STUDY` makes the "
         "folder; did you mean runs/width?\n"
     )
+
+
+def test_results_of_a_study_with_other_settings_are_named(folder: Path, trm_lab: TrmLab):
+    source = read_yaml(folder / "tiny.yaml")
+    make_plan(source, settings=("model.T=2",)).write()
+    make_plan(replace(source, data=source.data | {"name": "tiny_too"})).write()  # another study's
+    (folder / "runs" / "tiny-empty").mkdir()
+    made = "runs/tiny: no results yet; `trm-lab run tiny.yaml` makes them"
+    for verb in ("status", "fit"):
+        assert refused(trm_lab, verb, "tiny.yaml") == (
+            f"error: {made}; there are results with another --on or --set: runs/tiny-set-1ed6c6\n"
+        )
 
 
 STUDY_TAKEN = "`trm-lab plan`, `run`, `status`, `collect`, `fit` and `report` take it"

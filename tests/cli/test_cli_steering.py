@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -305,6 +306,14 @@ def test_a_driver_that_died_is_told_where_something_is_left(
     assert trm_lab("status", root).out.splitlines()[-1] == words
     assert trm_lab("watch", root, "--every", "0.1").out.splitlines()[-1] == words
     (root / "driver.log").write_text("a\nb\nerror: tiny.yaml:4:9: no such data\n")
+    # The log is an earlier driver's: this one printed here.
+    assert trm_lab("status", root).out.splitlines()[-1] == words
+    assert trm_lab("logs", root).out.splitlines() == [
+        f"==> driver: {who}: tiny.yaml:4:9: no such data <==",
+        "its words went where it ran, not into driver.log",
+    ]
+    assert json.loads(trm_lab("logs", root, "--json").out)[0]["log"] is None
+    name_driver(root, os.getpid(), logged=True, ended="tiny.yaml:4:9: no such data\nand more")
     assert trm_lab("status", root).out.endswith(f"{words}; `trm-lab logs` shows its words\n")
     assert trm_lab("logs", root, "-n", "2").out.splitlines() == [
         f"==> driver: {who}: tiny.yaml:4:9: no such data <==",
@@ -346,6 +355,29 @@ def test_a_driver_in_the_background_that_cannot_go_on_is_told(driven: Path):
     done = in_a_process("logs", *arguments)
     assert done.out.startswith("==> driver: process ")
     assert "\nerror: " in done.out
+
+
+def test_no_driver_is_detached_while_slurm_is_silent(
+    driven: Path, trm_lab: TrmLab, monkeypatch: pytest.MonkeyPatch
+):
+    away = "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1"
+    for name in ("sbatch", "squeue"):
+        (driven / name).write_text(f"#!/bin/sh\n{away}\n")
+        (driven / name).chmod(0o755)
+    Path("there.yaml").write_text("name: there\nexecutor: {kind: slurm}\n")
+    arguments = ("run", "tiny.yaml", "--on", "there.yaml", "--runs", "away")
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", str(driven))
+        for how in ("--detach", "--as-job"):
+            assert trm_lab(*arguments, how) == (
+                1, "", "error: SLURM does not answer: squeue: slurm_load_jobs error: Unable to "
+                "contact slurm controller\n",
+            )  # fmt: skip
+        patch.setenv("PATH", "/nowhere")
+        done = trm_lab(*arguments, "--detach")
+    assert done.code == 2
+    assert done.err.startswith("error: executor slurm: no sbatch and squeue on this machine; ")
+    assert not Path("away").exists()
 
 
 def test_logs_of_a_run_that_printed_nothing_say_so_also_as_json(

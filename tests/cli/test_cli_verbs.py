@@ -234,6 +234,20 @@ def test_a_plan_as_json_says_what_it_would_cost_and_send(folder: Path, trm_lab: 
     assert made["jobs"]["sbatch"] in trm_lab("plan", "tiny.yaml", "--on", "far.yaml").out
 
 
+def test_a_job_with_fewer_cpus_than_threads_is_remarked(folder: Path, trm_lab: TrmLab):
+    text = (
+        "executor.cpus 8 is less than execution.threads 4 x executor.pack 4: the runs of a job "
+        "take turns; without cpus a job asks for 16"
+    )
+    sweep = "name: far\nexecutor: {{kind: slurm, pack: {}, cpus: 8}}\nexecution: {{threads: 4}}\n"
+    for pack, remarks in ((2, []), (4, [text])):
+        (folder / "far.yaml").write_text(sweep.format(pack))
+        made = json.loads(trm_lab("plan", "tiny.yaml", "--on", "far.yaml", "--json").out)
+        assert made["remarks"] == remarks
+        told = json.loads(trm_lab("validate", "far.yaml", "--json").out)
+        assert told[0]["warnings"] == remarks
+
+
 def test_the_status_lists_every_planned_run(driven: Path, trm_lab: TrmLab):
     shutil.rmtree(driven / "runs" / "tiny" / DEEP / "seed-1")
     told = trm_lab("status", "tiny.yaml", "--on", "here.yaml")
@@ -616,7 +630,7 @@ def test_explain_takes_a_preset_a_recipe_and_a_cell(trm_lab: TrmLab, tmp_path: P
     assert "beyond them: 5\n  D4 n on Maze and ARC: n = 4 (model.n)\n      paper: 6; code:" in told
     for arguments, said in (
         ((study,), f"{study}: a study of 2 cells; --cell says which: a; b"),
-        ((study, "--cell", "c"), "--cell c: no such cell; known: a, b"),
+        ((study, "--cell", "c"), "--cell c: no such cell; known: a; b"),
         (("trm_att", "--cell", "c"), "--cell c: trm_att is one recipe and has no cells"),
         (
             ("trm_atp",),

@@ -94,6 +94,14 @@ def test_silence_is_no_empty_queue(site: Path):
         slurm.queue()
 
 
+def test_what_a_command_says_is_cut_to_the_line_that_tells(site: Path):
+    said = "squeue: error: resolve_ctls: unknown host\nsqueue: fatal: no configuration source\n"
+    (site / "bin" / "squeue").write_text(f"#!/bin/sh\nprintf '{said}' >&2; exit 1\n")
+    with pytest.raises(slurm.SilentError) as caught:
+        slurm.queue()
+    assert str(caught.value) == "squeue: fatal: no configuration source"
+
+
 def test_accounts_name_the_state_alone_and_may_be_off(site: Path):
     assert slurm.accounted("12", "a") == ""
     assert not slurm.accounting()
@@ -669,6 +677,19 @@ def test_a_profile_that_is_not_there_is_named_with_the_near_miss(written: Writte
         load_sweep(path)
     assert str(caught.value).startswith(f"{path}:2:25: executor.profile: no profile 'mylab' in ")
     assert str(caught.value).endswith("; did you mean mylabs?")
+
+
+def test_a_sweep_named_like_its_profile_is_no_profile(written: Written):
+    path = written("mylab.yaml", SWEEP)
+    with pytest.raises(ConfigError) as caught:
+        load_sweep(path)
+    looked = f"{path.parent} and {path.parent / 'home' / 'trm_lab'}"
+    assert str(caught.value) == (
+        f"{path}:2:25: executor.profile: no profile 'mylab' in {looked}"
+    )  # fmt: skip
+    written("home/trm_lab/mylab.yaml", "partition: gpu\n")
+    executor = load_sweep(path).sweep.executor
+    assert executor == Slurm(profile="mylab", partition="gpu", timeout_min=30)
 
 
 def test_a_cluster_without_commands_is_refused(plan: Plan, monkeypatch: pytest.MonkeyPatch):

@@ -281,7 +281,7 @@ def test_an_unknown_cell_is_refused_with_the_near_miss(tmp_path: Path):
     assert str(caught.value) == "--only shalow: no such cell; did you mean shallow?"
     with pytest.raises(ConfigError) as caught:
         drive(plan, only="xyz")
-    assert str(caught.value) == "--only xyz: no such cell; known: shallow, deep"
+    assert str(caught.value) == "--only xyz: no such cell; known: shallow; deep"
     assert not plan.root.exists()
 
 

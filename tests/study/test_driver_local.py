@@ -269,7 +269,7 @@ def test_an_interrupted_command_exits_130_and_goes_on_to_the_same_bits(
     assert states(long.root) == dict.fromkeys(in_order(long), "cancelled")
     for status in statuses(long.root).values():
         assert 50 <= status["update"] < 300
-        assert status["error"] == {"type": "Stopped", "message": "told to leave by SIGTERM"}
+        assert status["error"] == {"type": "Stopped", "message": "stopped with its driver"}
     assert not (long.root / "results.nc").exists()
 
     code, out, err = start(long).end()
@@ -335,4 +335,6 @@ def test_a_local_worker_computes_on_the_gpu(tmp_path: Path):
 def test_the_holder_of_the_drivers_lock_is_written_beside_it(finished: Plan):
     drive(finished)
     told = json.loads((finished.root / ".driver.json").read_text())
-    assert told == {"pid": os.getpid(), "host": socket.gethostname(), "ended": ""}
+    assert told == {
+        "pid": os.getpid(), "host": socket.gethostname(), "logged": False, "ended": "",
+    }  # fmt: skip

@@ -153,6 +153,9 @@ def test_a_sweep_can_take_some_arms(tmp_path: Path):
     plan = searching(tmp_path, sweep=some)
     assert [cell.variant for cell in plan.taken] == ["deep"]
     assert [cell.variant for cell in plan.arms] == ["shallow", "deep"]
+    files = write_files(tmp_path / "files", ("contrasts:", SEARCH), ONE_SEED, sweep=some)
+    done = in_a_process("plan", *files, "--runs", tmp_path / "runs")
+    assert "at most 6 trials in 1 of 2 arms, then the best 1 of it x 2 seeds in " in done.out
 
 
 def test_suggestions_have_seeds_of_their_own_and_qmc_one_for_its_sequence(tmp_path: Path):

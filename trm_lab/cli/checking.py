@@ -55,8 +55,9 @@ def _read(path: Path, yes_really: bool) -> tuple[str, list[str]]:
             what = f"a study of {output.several(len(matrix.cells), 'cell')}"
             return what, matrix.remarks() + matrix.twins()
         case kind if kind == SWEEP:
-            load_sweep(path).check_set()
-            return kind, []
+            sweep = load_sweep(path)
+            sweep.check_set()
+            return kind, sweep.sweep.remarks()
         case kind if kind == PROFILE:
             check(source)
             return kind, []

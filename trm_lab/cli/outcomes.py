@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 BAD = (State.FAILED, State.LOST, State.CANCELLED, State.WAITING, State.RUNNING)
 """States after a drive that make the exit code 1; a diverged run is a result."""
-DRIVER_LOG = "driver.log"
-"""In the study's folder: what drivers in the background print."""
 
 
 def status(study: Path, on: Path | None, settings: list[str], runs: Path, json: bool) -> None:
@@ -45,10 +43,10 @@ def status(study: Path, on: Path | None, settings: list[str], runs: Path, json: 
 
 def driver_failure(root: Path, rows: "list[Row]") -> Iterator[str]:
     """Say how the last driver ended, if that was badly and it left something to do."""
-    from trm_lab.study.driver_lock import failure
+    from trm_lab.study.driver_lock import driver_log, failure
 
     if any(row.state in BAD for row in rows if row.in_sweep) and (why := failure(root)):
-        log = "; `trm-lab logs` shows its words" * (root / DRIVER_LOG).exists()
+        log = "; `trm-lab logs` shows its words" * (driver_log(root) is not None)
         yield f"the last driver ended badly: {why.splitlines()[0]}{log}"
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from trm_lab.cli.output import announce
 from trm_lab.errors import ConfigError
-from trm_lab.paths import RESULTS, expect, missing
+from trm_lab.paths import RESULTS, expect, kind_of, missing
 
 if TYPE_CHECKING:
     from trm_lab.study.plan import Plan
@@ -49,9 +49,18 @@ def root_of(study: Path, on: Path | None, settings: list[str], runs: Path) -> Pa
         options += [word for setting in settings for word in ("--set", setting)]
         options += ["--runs", str(runs)] if runs != Path("runs") else []
         made = shlex.join(["trm-lab", "run", str(study), *options])
-        raise ConfigError(f"{root}: no results yet; `{made}` makes them")
+        raise ConfigError(f"{root}: no results yet; `{made}` makes them{_others(plan)}")
     planned = root / "study.yaml"
     if planned.is_file() and planned.read_text(encoding="utf-8") != plan.matrix.text:
         announce(f"{study}: is not what was run, {planned}, which is what follows; `trm-lab plan` "
                  "tells of the new one, `trm-lab run` takes it")  # fmt: skip
     return root
+
+
+def _others(plan: "Plan") -> str:
+    """Name the folders of results that the study has with other settings."""
+    name = plan.matrix.study.name
+    there = [path for path in sorted(plan.root.parent.glob(f"{name}*"))
+             if path.name.partition("-")[0] == name and kind_of(path) == RESULTS]  # fmt: skip
+    found = f"; there are results with another --on or --set: {', '.join(map(str, there))}"
+    return found * bool(there)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trm_lab.cli import output
-from trm_lab.cli.outcomes import BAD, DRIVER_LOG, driver_failure, summary
+from trm_lab.cli.outcomes import BAD, driver_failure, summary
 from trm_lab.cli.planning import plan_of, root_of
 from trm_lab.errors import ConfigError
 from trm_lab.runs import NOT_IN_SWEEP, State
@@ -83,7 +83,7 @@ def logs(
     json: Json = False,
 ) -> None:
     """Print the end of the logs: of the runs asked for, else of all that ended badly."""
-    from trm_lab.study.driver_lock import failure
+    from trm_lab.study.driver_lock import driver_log, failure
 
     root = root_of(study, on, set_ or [], runs)
     rows = _rows(root, only, seed)
@@ -91,9 +91,10 @@ def logs(
     if only is None and seed is None:
         rows = [row for row in rows if row.state in BAD and row.state is not State.WAITING]
         if why := failure(root):
-            log = root / DRIVER_LOG
-            told.append({"cell": None, "seed": None, "state": "", "error": why, "log": str(log),
-                         "lines": _tail(log, lines)})  # fmt: skip
+            words = driver_log(root)
+            told.append({"cell": None, "seed": None, "state": "", "error": why,
+                         "log": words and str(words), "lines": _tail(words, lines) if words else []
+                        })  # fmt: skip
     for row in rows:
         log = _log(row)
         told.append({"cell": row.variant, "seed": row.seed, "state": row.state.value,
@@ -108,6 +109,9 @@ def logs(
         why = ": ".join([one["state"], *one["error"].splitlines()[:1]]).removeprefix(": ")
         output.say(f"==> {who}: {why} <==")
         said = "\n".join(one["lines"])
+        if one["log"] is None:
+            output.say("its words went where it ran, not into driver.log")
+            continue
         output.say(f"{one['log']}:\n{said}" if said else f"{one['log']}: nothing was printed")
 
 

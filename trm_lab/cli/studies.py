@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trm_lab.cli import output
-from trm_lab.cli.outcomes import BAD, DRIVER_LOG, conclude, counted
+from trm_lab.cli.outcomes import BAD, conclude, counted
 from trm_lab.cli.planning import plan_of
 from trm_lab.errors import ConfigError
 from trm_lab.runs import State
@@ -41,7 +41,7 @@ def plan(
 
     made = plan_of(study, on, settings, runs, yes_really)
     search = made.study.search
-    remarks = made.asked.remarks() + unpruned(search, made.sweep)
+    remarks = made.asked.remarks() + unpruned(search, made.sweep) + made.sweep.remarks()
     accounts, states = made.accounts(), made.states()
     rows, ahead, total, evaluation = [], 0, 0.0, 0.0
     of_arms = runs_ahead(made) if search else {}
@@ -87,8 +87,10 @@ def plan(
     part = f" of {all_cells}" if all_cells > len(rows) else ""
     cells = f"{len(rows)}{part} cells x {len(made.seeds)}{of} seeds"
     if search:
-        cells = (f"at most {search.trials} trials in each of {len(rows)}{part} arms, then the best "
-                 f"{search.confirm.top} of each x {len(made.seeds)}{of} seeds")  # fmt: skip
+        count = f"{len(rows)}{part}"
+        arms = f"each of {count} arms" if len(rows) > 1 else f"{count} arm{'s' * bool(part)}"
+        cells = (f"at most {search.trials} trials in {arms}, then the best {search.confirm.top} of "
+                 f"{'each' if len(rows) > 1 else 'it'} x {len(made.seeds)}{of} seeds")  # fmt: skip
     output.say(f"{cells} in {made.root}; about "
                f"{output.duration(total)} of one core to run, {output.duration(evaluation)} of it "
                "evaluation")  # fmt: skip
@@ -148,14 +150,18 @@ def detach(
     import sys
 
     from trm_lab.config.execution import Slurm
+    from trm_lab.study import slurm
     from trm_lab.study.driver import refuse, select
-    from trm_lab.study.driver_lock import driven, holder, name_driver
+    from trm_lab.study.driver_lock import DRIVER_LOG, driven, holder, name_driver
 
     # What is wrong with the files is said here, not in the log.
     made = plan_of(study, on, settings, runs, yes_really)
     if as_job and not isinstance(made.sweep.executor, Slurm):
         raise ConfigError("--as-job: the sweep's executor is not slurm")
     refuse(made, select(made, only))
+    if isinstance(made.sweep.executor, Slurm):
+        slurm.expect()
+        slurm.queue()  # no driver begins without an answer
     if driven(made.root):
         raise ConfigError(f"{made.root}: {holder(made.root)} is already driving this study")
     command = ["run", str(study.resolve()), "--runs", str(runs.resolve())]
@@ -178,7 +184,7 @@ def detach(
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip
-        name_driver(made.root, process.pid)  # should it die before it does so itself
+        name_driver(made.root, process.pid, logged=True)  # should it die before it does so itself
         output.say(f"process {process.pid} drives {made.root}; its words are in {DRIVER_LOG} there")
     output.say(f"`trm-lab watch {made.root}` follows, `trm-lab cancel {made.root}` stops it")
     return 0

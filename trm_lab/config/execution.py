@@ -167,6 +167,17 @@ class Sweep(Setting):
     postgresql://user:${PASSWORD}@host/database, mysql://..., or grpc://host:port of a proxy.  What
     is in ${...} comes from the environment of the driver."""
 
+    def remarks(self) -> list[str]:
+        """Say what is accepted and yet slow: a job whose runs have more threads than CPUs."""
+        one, threads = self.executor, self.execution.threads
+        if not isinstance(one, Slurm) or not (one.cpus and threads):
+            return []
+        if one.cpus >= threads * one.pack:
+            return []
+        return [f"executor.cpus {one.cpus} is less than execution.threads {threads} x executor.pack"
+                f" {one.pack}: the runs of a job take turns; without cpus a job asks for "
+                f"{threads * one.pack}"]  # fmt: skip
+
     @field_validator("storage")
     @classmethod
     def _no_secret(cls, url: str | None) -> str | None:

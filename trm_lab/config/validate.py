@@ -51,13 +51,13 @@ def mapping(source: Source) -> dict[str, Any]:
     raise ConfigError(f"{source.place(())}: expected a mapping of settings, found {found}")
 
 
-def suggest(word: object, known: list[str]) -> str:
+def suggest(word: object, known: list[str], between: str = ", ") -> str:
     """Give "; did you mean ...?" or, with nothing near, the choices if they are few."""
     meant = MEANT.get(str(word).lower())
     near = meant if meant in known else near_miss(word, known, cutoff=NEAR)
     if near is not None:
         return f"; did you mean {near}?"
-    return f"; known: {', '.join(known)}" if 0 < len(known) <= 20 else ""
+    return f"; known: {between.join(known)}" if 0 < len(known) <= 20 else ""
 
 
 def unknown(kind: type[BaseModel], path: Path) -> str:

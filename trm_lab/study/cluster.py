@@ -40,9 +40,7 @@ class Cluster:
     """Sends runs to SLURM and follows them."""
 
     def __init__(self, setting: Slurm, execution: Execution, root: Path, study: str) -> None:
-        if not slurm.available():
-            raise ConfigError("executor slurm: no sbatch and squeue on this machine; run where "
-                              "jobs are submitted, or use `executor: local`")  # fmt: skip
+        slurm.expect()
         self.setting, self.execution, self.root, self.study = setting, execution, root, study
         self.logs = root / "logs"
         self.max_attempts, self.poll_seconds = setting.max_attempts, setting.poll_seconds

@@ -15,6 +15,8 @@ from trm_lab.errors import ConfigError
 from trm_lab.locks import LocksUnknown, is_held
 from trm_lab.runs import PROBE_SECONDS
 
+DRIVER_LOG = "driver.log"
+"""In the study's folder: what drivers in the background print."""
 NAME_SECONDS = 2.0
 """How long a driver that holds the lock may take to write its name."""
 
@@ -52,9 +54,13 @@ class sole_driver:
         self.lock.release()
 
 
-def name_driver(root: Path, pid: int, **ended: str) -> None:
-    """Note which process of this machine drives a study; `ended`: it does not any more, and why."""
-    who = {"pid": pid, "host": socket.gethostname(), **ended}
+def name_driver(root: Path, pid: int, *, logged: bool | None = None, **ended: str) -> None:
+    """Note which process of this machine drives a study; `ended`: it does not any more, and why.
+
+    `logged`: it prints into driver.log; if None, whether we do so is looked at.
+    """
+    logged = _printing_to(root / DRIVER_LOG) if logged is None else logged
+    who = {"pid": pid, "host": socket.gethostname(), "logged": logged, **ended}
     write_text(root / ".driver.json", json.dumps(who) + "\n")
 
 
@@ -71,6 +77,19 @@ def failure(root: Path) -> str:
         return ""
     why = who.get("ended", "" if _lives(root) else "was killed, or could not begin")
     return f"{holder(root)}: {why}" if why else ""
+
+
+def driver_log(root: Path) -> Path | None:
+    """Give the file that has the words of the last driver; None if they went elsewhere."""
+    return root / DRIVER_LOG if _named(root).get("logged") else None
+
+
+def _printing_to(path: Path) -> bool:
+    """Say whether a file is what this process prints to."""
+    try:
+        return os.path.samestat(os.fstat(1), path.stat())
+    except OSError:
+        return False
 
 
 def _named(root: Path) -> dict[str, Any]:

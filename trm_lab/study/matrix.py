@@ -221,7 +221,8 @@ def no_cell(option: str, asked: str, cells: Iterable[Cell]) -> ConfigError:
         return ConfigError(
             f"{option} {asked}: a variant of {len(several)} cells; give one: {'; '.join(several)}"
         )
-    return ConfigError(f"{option} {asked}: no such cell" + suggest(asked, list(arms)))
+    known = suggest(asked, list(arms), between="; ")  # names have commas
+    return ConfigError(f"{option} {asked}: no such cell{known}")
 
 
 def _layers(

@@ -14,6 +14,7 @@ from trm_lab.config.execution import Slurm
 from trm_lab.config.source import Source, read_yaml
 from trm_lab.config.validate import mapping, suggest, validate
 from trm_lab.errors import ConfigError
+from trm_lab.paths import SWEEP, kind_of
 
 
 def folder() -> Path:
@@ -59,9 +60,11 @@ def check(profile: Source) -> None:
 def _found(name: str, beside: Path, place: str) -> Source:
     folders = (beside, folder())
     for path in (folder_ / f"{name}.yaml" for folder_ in folders):
-        if path.is_file():
+        # A sweep may be named like the profile that it names, and lies where profiles may.
+        if path.is_file() and kind_of(path) != SWEEP:
             return read_yaml(path)
-    there = sorted({path.stem for at in folders if at.is_dir() for path in at.glob("*.yaml")})
+    files = [path for at in folders if at.is_dir() for path in at.glob("*.yaml")]
+    there = sorted({path.stem for path in files if kind_of(path) != SWEEP})
     looked = " and ".join(str(at) for at in folders)
     raise ConfigError(
         f"{place}: executor.profile: no profile {name!r} in {looked}" + suggest(name, there)

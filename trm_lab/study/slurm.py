@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from trm_lab.errors import ConfigError
+
 COMMAND_SECONDS = 30
 """Time limit of a command; a controller that is down lets clients wait for 9 s and more."""
 
@@ -121,6 +123,17 @@ def available() -> bool:
     return shutil.which("sbatch") is not None and shutil.which("squeue") is not None
 
 
+def expect() -> None:
+    """Refuse a machine that cannot submit.
+
+    Raises:
+        ConfigError: what to do instead.
+    """
+    if not available():
+        raise ConfigError("executor slurm: no sbatch and squeue on this machine; run where "
+                          "jobs are submitted, or use `executor: local`")  # fmt: skip
+
+
 @contextmanager
 def outside() -> Iterator[None]:
     """Forget for a while the job that we are in; where SLURM is configured stays known."""
@@ -143,5 +156,7 @@ def _ask(*command: str) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SilentError(f"{command[0]}: {error}") from None
     if told.returncode != 0:
-        raise SilentError(f"{command[0]}: {told.stderr.strip() or told.returncode}")
+        # The last line tells; those before it are the ways that it tried.
+        words = told.stderr.strip().rpartition("\n")[2].removeprefix(f"{command[0]}: ")
+        raise SilentError(f"{command[0]}: {words or told.returncode}")
     return told.stdout

@@ -162,10 +162,12 @@ def _heeding_signals(task: Task, executor: str, job: Mapping[str, Any], notices:
     def leave(number: int) -> None:
         """Ask the run to stop; once, so that a further signal does not disturb its last words."""
         if not stop.requested:
-            # A local job is terminated by its driver only, a SLURM job by whoever wants its place.
-            ended = executor == "local" and number == signal.SIGTERM
-            state = State.CANCELLED if ended else State.WAITING
-            stop.request(state, f"told to leave by {signal.Signals(number).name}")
+            # A local job is terminated by its driver, or as it is, and a SLURM job by whoever wants
+            # its place.
+            if executor == "local" and number == signal.SIGTERM:
+                stop.request(State.CANCELLED, "stopped with its driver")
+            else:
+                stop.request(State.WAITING, f"told to leave by {signal.Signals(number).name}")
 
     notices.answered_by(leave)
     start = progress(folder)
