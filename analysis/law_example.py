@@ -1,6 +1,6 @@
-"""The worked example of docs/laws.md, figure and numbers: analysis/law_example.py [folder]."""
+"""The worked example of docs/laws.md: its figure and its numbers."""
 
-import sys
+import argparse
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +15,11 @@ PLAIN = {"cluster": "model", "interval": "none", "objective": "least_squares"}
 
 @style.styled
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--out", type=Path, default=DOCS / "figures", help="folder for the figure (%(default)s)"
+    )
+    out = parser.parse_args().out
     left, right = style.figure(style.WIDE, 2.4).subplots(1, 2)
     looped = pd.read_csv(DOCS / "data" / "looped_nanochat_bpb.csv")
     for model, rows in looped.groupby("model"):
@@ -33,7 +38,7 @@ def main() -> None:
     runs["ahead"] = predict(made, runs)["prediction"].values
     for run in runs[runs["mode"] == "eval"].itertuples():
         print(f"{run.model}: predicted {run.ahead:.4f}, measured {run.bpb:.4f}")
-    style.save(left.figure, Path(*sys.argv[1:] or [DOCS, "figures"]) / "law_example", ("svg",))
+    print(*style.save(left.figure, out / "law_example", ("svg",)))
 
 
 if __name__ == "__main__":
