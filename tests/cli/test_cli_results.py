@@ -1,6 +1,7 @@
 """What `status`, `collect`, `fit` and `report` say of a study of which a sweep took two seeds."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -123,9 +124,14 @@ def test_accuracies_that_are_all_zero_are_not_fitted(folder: Path, trm_lab: TrmL
     assert rows[1:4] == [[name, "-", "no interval"] for name in ("c", "a", "tau")]
     assert done.out.splitlines()[5:] == [
         "depth: all zero; 4 runs in 2 clusters (seed); no interval; descriptive",
-        "  nothing to fit: every puzzle accuracy is 0; train longer, or take a softer y; 2 more "
+        "  nothing to fit: every puzzle accuracy is 0; train longer, or take a softer y, as "
+        "`--law 'Saturating(effective_depth)' --y cell_accuracy --cluster seed --where series=TRM`; "
+        "2 more "
         "not in this sweep",
     ]
+    call = done.out.partition("as `")[2].partition("`")[0]
+    softer = trm_lab("fit", "tiny.yaml", *shlex.split(call))
+    assert "2 distinct x for 3 parameters: no estimates" in softer.err  # it has a y to fit
     assert "nan" not in done.out
     trm_lab("report", "tiny.yaml")
     page = (folder / "runs/tiny/report/report.html").read_text()
