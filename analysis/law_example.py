@@ -1,9 +1,9 @@
 """The worked example of docs/laws.md: its figure and its numbers."""
 
-import argparse
 from pathlib import Path
 
 import pandas as pd
+import typer
 
 from trm_lab.fit import backtest, fit, predict
 from trm_lab.plots import captions, law, style
@@ -14,12 +14,7 @@ PLAIN = {"cluster": "model", "interval": "none", "objective": "least_squares"}
 
 
 @style.styled
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--out", type=Path, default=DOCS / "figures", help="folder for the figure (%(default)s)"
-    )
-    out = parser.parse_args().out
+def main(out: Path = DOCS / "figures") -> None:
     left, right = style.figure(style.WIDE, 2.4).subplots(1, 2)
     looped = pd.read_csv(DOCS / "data" / "looped_nanochat_bpb.csv")
     for model, rows in looped.groupby("model"):
@@ -42,4 +37,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)
