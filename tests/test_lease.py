@@ -146,7 +146,7 @@ def test_the_heart_beats_while_nothing_is_recorded(
         waited.append(len(pulses))
         assert folder.status_file.read_bytes() == status
 
-    owner, name = (loop, "build") if where == "data" else (Reasoner, "solve")
+    owner, name = (loop, "build") if where == "data" else (Reasoner, "step")
     slow = getattr(owner, name)
 
     def slowly(*args: Any) -> Any:

@@ -241,6 +241,26 @@ def test_doctor_does_not_call_a_journal_whole_that_it_took_away(
     assert findings(trm_lab("doctor", str(root), "--json").out)["journal"] == ("ok", "whole")
 
 
+def test_a_repair_leaves_the_word_of_the_last_driver(driven: Path, root: Path, trm_lab: TrmLab):
+    with pytest.raises(OSError, match="full"), sole_driver(root):
+        raise OSError(errno.ENOSPC, "disk full")
+    before = failure(root)
+    assert before.endswith("disk full")
+    study = (driven / "tiny.yaml", "--on", driven / "here.yaml")
+    for named in ((str(root),), study):
+        trm_lab("doctor", *named, "--repair")
+        assert failure(root) == before
+
+
+def test_doctor_tells_of_a_sweep_that_cannot_be_read(driven: Path, root: Path, trm_lab: TrmLab):
+    (root / "sweep.yaml").write_text("name: [")
+    told = trm_lab("doctor", str(root), "--json")
+    verdict, why = findings(told.out)["sweep"]
+    assert (told.code, verdict) == (1, "bad")
+    assert why.startswith(f"{root / 'sweep.yaml'}:1:8: ")
+    assert why.endswith("`trm-lab run` writes it anew")
+
+
 def test_doctor_writes_a_journal_anew_for_a_study_file(driven: Path, root: Path, trm_lab: TrmLab):
     journal, before = root / "optuna.journal", of_runs(root)
     assert len(before) == 4

@@ -101,7 +101,7 @@ def test_no_law_is_fitted_to_runs_that_solve_nothing(done: tuple[Path, dict[str,
     ]
     lines = said["fit"].out.splitlines()
     for name in ("trm_depth_power", "trm_depth_saturating"):
-        (line,) = [line for line in lines if line.startswith(f"{name}: ")]
+        (line,) = [line for line in lines if line.startswith(f"{name}: all zero")]
         assert "8 runs in 2 clusters (seed)" in line
         with xr.open_dataset(folder / "fits" / f"{name}.nc") as fit:
             assert fit.attrs["status"] == "all_zero"

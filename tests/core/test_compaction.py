@@ -267,3 +267,22 @@ def test_a_threshold_trades_steps_for_accuracy() -> None:
     assert means[3] == means[7] == 16
     assert means[4:] == sorted(means[4:])
     assert 1 < means[1] < 16
+
+
+@torch.no_grad()
+def test_where_a_puzzle_s_bits_depend_on_its_slot_no_slot_is_filled_before_its_batch_is_done() -> (
+    None
+):
+    """Products over six numbers round by row in MKL; elsewhere this is one case more."""
+    model = tiny_model(width=8, mixer=Attention(heads=3, head_dim=2))
+    core, weights = spread(model, torch.float32)
+    reasoner = Reasoner(core, weights, carried=True)
+    inputs, labels = puzzles(45)
+    compact, whole = (
+        evaluate_when_halted(
+            reasoner, inputs, labels, rule=Confidence(), steps=STEPS, batch=16, compact=compact
+        )
+        for compact in (True, False)
+    )
+    assert len(set(whole.halting_step)) > 1
+    assert same(compact, whole)

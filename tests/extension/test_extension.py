@@ -10,6 +10,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from tests.extension.example import edit
 from trm_lab import Rollouts, evaluate_run
 from trm_lab.accounting import account
 from trm_lab.config import Model, Recipe, TwoLatents, load_recipe, recipe_from
@@ -181,6 +182,17 @@ def test_a_field_of_ones_own_is_refused_at_its_place(folder: Path) -> None:
     assert refused("{kind: my_parts:Ring, k: 1}") == (
         "r.yaml:3:33: model.layout.k: input should be greater than or equal to 2, not 1"
     )
+
+
+def test_a_message_of_two_lines_is_one_error(folder: Path) -> None:
+    head = "class Ring(OwnLayout):\n"
+    check = "    def model_post_init(self, _):\n        if self.k == 5:\n            raise "
+    edit(folder, head, head + check + "ValueError('k is too large:\\n  take 2')\n\n")
+    assert refused("{kind: my_parts:Ring, k: 5}").endswith("k is too large: take 2")
+    text = Path("sorting.yaml").read_text()
+    assert "k: 3" in text
+    with pytest.raises(ConfigError, match="k is too large: take 2"):
+        expand_study(parse_yaml(text.replace("k: 3", "k: 5"), "s"))
 
 
 IMPORTS = {

@@ -293,6 +293,13 @@ def test_a_suggested_run_narrows_the_interval_more_than_others(made: xr.Dataset)
             suggest_runs(made, asked)
 
 
+def test_a_design_without_estimates_is_refused_with_the_reason():
+    made = fit({"x": [1.0, 1.0, 1.0], "y": [1.0, 1.1, 0.9]}, "y", "PowerFloor(x)", cluster="row")
+    for ask in (design_report, lambda made: suggest_runs(made, "alpha")):
+        with pytest.raises(ConfigError, match="the fit has no estimates: "):
+            ask(made)
+
+
 def test_a_design_report_names_what_cannot_be_told_apart(made: xr.Dataset):
     good = design_report(made)
     assert good.attrs["separable"] == 1

@@ -152,6 +152,13 @@ def test_rows_of_few_runs_are_not_silently_independent():
     assert made.attrs["cluster"] == "row"
 
 
+def test_the_advice_of_a_warning_names_columns_that_are_there():
+    rows = {"a, b": np.repeat([1e6, 1e7, 1e8], 4), "D": np.geomspace(1e8, 1e10, 12)}
+    rows["y"] = 1.5 + 200 * rows["a, b"] ** -0.3 + 900 * rows["D"] ** -0.35
+    with pytest.warns(ClusterWarning, match=r"share a, b: .* cluster=\['a, b'\]"):
+        fit(rows, "y", 'SumPower("a, b", D)', interval="none")
+
+
 def test_clusters_of_several_columns_stay_apart_whatever_their_text():
     names = {"a": ["x y", "x", "x\\", "x y"], "b": ["z", "y z", "z", "z"]}
     who, name = labels(pd.DataFrame(names), ["a", "b"], "cluster")

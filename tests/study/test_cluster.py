@@ -433,6 +433,7 @@ def test_a_batch_of_which_sbatch_said_nothing_is_looked_for(
 ):
     monkeypatch.setattr("trm_lab.study.cluster.FIRST_PAUSE", 0.0)
     runs, executor = list(plan.runs()), cluster(plan)
+    executor.poll_seconds = 0.0  # looks alone count
     executor.submit(runs[:1])
     show(site, ("17", "RUNNING"))
     name = timed_out(site, executor, runs[1:])
@@ -458,6 +459,25 @@ def test_a_batch_of_which_sbatch_said_nothing_is_looked_for(
     assert len(list(site.glob("submitted-*"))) == (2 if taken else 3)
     assert len(attempts.batches(plan.root)) == 2
     assert executor.silence == ""
+
+
+def test_a_single_round_leaves_a_batch_in_doubt_to_the_next(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("trm_lab.study.driver.time.sleep", lambda _: None)
+    sweep = Sweep(name="c", executor=Slurm(poll_seconds=15), execution=EXECUTION)
+    plan = planned(tmp_path / "runs", sweep=sweep)
+    (site / "refusal").write_text("sbatch: error: Socket timed out on send/recv operation\n")
+    assert drive(plan, once=True) == {State.WAITING: 4}
+    (batch,) = attempts.batches(plan.root)
+    assert (batch.id, len(batch.tasks)) == (None, 3)
+    (site / "refusal").unlink()
+    jobs = [(f"30_{i}", "PENDING") for i in range(3)]
+    show(site, *jobs, name=batch.name)  # taken all the same
+    drive(plan, once=True)
+    found, *rest = attempts.batches(plan.root)
+    assert (found.id, found.tasks) == ("30", batch.tasks)
+    assert {one.tasks for one in rest} == {((ORDER[3],),)}  # none of the first is sent again
 
 
 @pytest.mark.parametrize("count", [1, 4])

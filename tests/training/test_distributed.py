@@ -198,7 +198,7 @@ def sums(group: Group, seeds: list[int]) -> list[Any]:
     found = []
     for seed in seeds:
         recipe = widened(seed)
-        stream = Stream(puzzles(), recipe.train.batch, recipe.seed, CPU, group)
+        stream = Stream(puzzles(recipe.task), recipe.train.batch, recipe.seed, CPU, group)
         session = Session.fresh(recipe, stream, CPU)
         for _ in range(3):
             session.advance()
@@ -356,7 +356,7 @@ def test_weights_that_have_come_apart_are_never_saved(tmp_path: Path) -> None:
 
 def asked(group: Group, recipe: Recipe, path: Path, rank: int, k: int, place: str) -> Any:
     """Train; one rank alone is asked to stop, after update k or within the evaluation of it."""
-    stop, advance, solve = Stop(), Session.advance, Reasoner.solve
+    stop, advance, solve = Stop(), Session.advance, Reasoner.step
     reached = [0]
 
     def advancing(session: Session) -> None:
@@ -372,7 +372,7 @@ def asked(group: Group, recipe: Recipe, path: Path, rank: int, k: int, place: st
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Session, "advance", advancing)
-        patch.setattr(Reasoner, "solve", solving)
+        patch.setattr(Reasoner, "step", solving)
         state = train(recipe, path, execution=SELDOM, stop=stop, group=group)
     return state, reached[0]
 

@@ -81,7 +81,7 @@ def run_until(
 
     if updates == 0:
         stop.request(state, "preempted")
-    with after(Session, "advance", ask(updates)), after(Reasoner, "solve", ask(solves)) as calls:
+    with after(Session, "advance", ask(updates)), after(Reasoner, "step", ask(solves)) as calls:
         ended = train(recipe, path, execution=execution, stop=stop, job={"id": "7_1"})
     return ended, calls[0]
 
@@ -170,7 +170,7 @@ def _killed(*_: object) -> None:
 
 def test_a_stop_with_the_last_result_written_is_too_late(tmp_path: Path) -> None:
     stop = Stop()
-    with after(Reasoner, "solve", lambda c: c == SOLVES and stop.request(State.WAITING, "late")):
+    with after(Reasoner, "step", lambda c: c == SOLVES and stop.request(State.WAITING, "late")):
         assert train(RECIPE, tmp_path, execution=RARELY, stop=stop) is State.COMPLETED
     assert RunFolder(tmp_path).status()["error"] is None
 

@@ -209,7 +209,7 @@ def _mend(root: Path) -> None:
     from trm_lab.study.driver_lock import sole_driver
     from trm_lab.study.journal import repair
 
-    with sole_driver(root):
+    with sole_driver(root, drives=False):
         remarks = repair(root / "optuna.journal")
     output.say("\n".join(remarks) or f"{root}: the journal is whole")
 
@@ -239,9 +239,10 @@ def dashboard(
         raise ConfigError(
             "dashboard: needs optuna-dashboard; pip install 'trm-lab[dashboard]'"
         ) from None
-    from trm_lab.study.storage import JOURNAL, opened, setting_of
+    from trm_lab.study.overview import last_sweep
+    from trm_lab.study.storage import JOURNAL, opened
 
-    setting = setting_of(root)
+    setting = last_sweep(root).get("storage")
     if setting is None and not (root / JOURNAL).exists():
         raise ConfigError(f"{root / JOURNAL}: no trials yet; `trm-lab run` makes them")
     with opened(setting, root) as storage:

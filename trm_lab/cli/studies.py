@@ -148,14 +148,14 @@ def detach(
     import sys
 
     from trm_lab.config.execution import Slurm
-    from trm_lab.study.driver import refuse
+    from trm_lab.study.driver import refuse, select
     from trm_lab.study.driver_lock import driven, holder, name_driver
 
     # What is wrong with the files is said here, not in the log.
     made = plan_of(study, on, settings, runs, yes_really)
     if as_job and not isinstance(made.sweep.executor, Slurm):
         raise ConfigError("--as-job: the sweep's executor is not slurm")
-    refuse(made, only)
+    refuse(made, select(made, only))
     if driven(made.root):
         raise ConfigError(f"{made.root}: {holder(made.root)} is already driving this study")
     command = ["run", str(study.resolve()), "--runs", str(runs.resolve())]

@@ -106,7 +106,9 @@ def _explain(detail: ErrorDetails, kind: type[BaseModel], values: Any, source: S
     dotted = ".".join(str(part) for part in path)
     unknown = detail["type"] == "extra_forbidden"
     place = source.place((*path, *_named(what, kind, path)), key=unknown)
-    return f"{place}: {dotted}: {what}" if dotted else f"{place}: {what}"
+    line = f"{place}: {dotted}: {what}" if dotted else f"{place}: {what}"
+    # One error is one line, whatever the message of a class of another package or a key holds.
+    return " ".join(part.strip() for part in line.splitlines())
 
 
 def _meant(detail: ErrorDetails) -> str:

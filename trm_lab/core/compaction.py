@@ -2,11 +2,13 @@
 
 Slots are filled from a queue, so the batch keeps one shape and the cost follows the mean halting
 step; when the queue is empty the batch shrinks.  What a puzzle gives must not depend on its company
-or its slot, to the last bit.  With one shape that holds where the number of slots is a multiple of
-8 (a matrix product computes left-over rows by another kernel, which rounds otherwise: float64 on
-CPU, and a batch of one).  Between two shapes nothing holds it, as a library may choose another
-kernel; so the first step at a smaller size runs at both sizes, and a size that gives other bits is
-not used.  Shapes: P puzzles, W slots, K recorded steps.
+or its slot, to the last bit.  With one shape that mostly holds where the number of slots is a
+multiple of 8 (a matrix product computes left-over rows by another kernel, which rounds otherwise:
+float64 on CPU, and a batch of one), but not for inner widths such as 6.  So the first step runs a
+second time with the slots in reverse, and where that gives other bits no slot is filled before its
+batch is done.  Between two shapes nothing holds it, as a library may choose another kernel; so the
+first step at a smaller size runs at both sizes, and a size that gives other bits is not used.
+Shapes: P puzzles, W slots, K recorded steps.
 """
 
 import numpy as np
@@ -53,6 +55,7 @@ def evaluate_when_halted(
     keys = reasoner.keys(inputs)
     slots = _Slots(count, *_sizes(min(batch, count)))
     start = z = reasoner.start(keys[:1].expand(slots.size))
+    turned = False
     while slots.fill(everywhere=not compact):
         new = torch.as_tensor(slots.fresh, device=device)
         place = torch.as_tensor(slots.place, device=device)
@@ -63,6 +66,12 @@ def evaluate_when_halted(
                 for latents in (z, start)
             )
         read, after, missed = reasoner.step(z, start, tokens[place])
+        if compact and not turned:
+            turned = True
+            back = torch.arange(slots.size - 1, -1, -1, device=device)
+            across, starts = (tuple(latent[back] for latent in old) for old in (z, start))
+            again, _, _ = reasoner.step(across, starts, tokens[place[back]])
+            compact = _same_bits(read, again, back)
         smaller = slots.smaller() if compact else None
         if smaller is not None:
             kept = torch.as_tensor(slots.kept(smaller), device=device)

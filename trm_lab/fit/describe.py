@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from trm_lab.fit.objectives import NAMES
-from trm_lab.fit.saved import fewest_clusters, law_of
+from trm_lab.fit.saved import estimated, fewest_clusters, law_of
 from trm_lab.fit.verdicts import STATUS, ZERO
 
 
@@ -107,11 +107,6 @@ def rounded(made: xr.Dataset) -> list[Rounded]:
             at, low, high = (0.0 if abs(end) < least else end for end in (at, low, high))
         result.append(Rounded(name, at, low, high, one.fixed))
     return result
-
-
-def estimated(made: xr.Dataset) -> bool:
-    """Whether the rows gave estimates at all."""
-    return bool(np.isfinite(made["coefficients"].values).any())
 
 
 def unit(made: xr.Dataset) -> str:

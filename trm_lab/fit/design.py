@@ -8,7 +8,7 @@ import xarray as xr
 from trm_lab.errors import ConfigError
 from trm_lab.fit.data import Data, near, numbers, table
 from trm_lab.fit.problem import Problem
-from trm_lab.fit.saved import rows_of
+from trm_lab.fit.saved import estimated, rows_of
 from trm_lab.fit.separation import collinear, off_diagonal, separation, told
 from trm_lab.laws import GROUP, Grouped
 from trm_lab.laws.base import FloatArray
@@ -22,8 +22,7 @@ def design_report(made: xr.Dataset) -> xr.Dataset:
         design that told it apart from all others), `singular_value` and `loading` of the slopes,
         each scaled to length 1; attributes `condition_number`, `separable` and `advice`.
     """
-    rows = rows_of(made)
-    problem = rows.problem
+    problem = _problem(made)
     apart = separation(problem, problem.from_own(made["coefficients"].values))
     together = collinear(problem)
     advice = ""
@@ -76,8 +75,8 @@ def suggest_runs(
     Raises:
         ConfigError: no such parameter, or no candidates.
     """
-    rows = rows_of(made)
-    problem, law = rows.problem, rows.problem.law
+    problem = _problem(made)
+    law = problem.law
     if isinstance(law, Grouped):
         raise ConfigError("suggest_runs: give a fit of one group")
     if parameter not in law.names:
@@ -159,3 +158,10 @@ def _cell(problem: Problem, cells: dict[str, FloatArray], far: FloatArray) -> st
     best = int(np.flatnonzero(far >= far.max() * (1 - 1e-9))[0])
     moving = [n for n in problem.law.columns_read if len(np.unique(problem.X[n])) > 1]
     return ", ".join(f"{n} = {cells[n][best]:g}" for n in moving)
+
+
+def _problem(made: xr.Dataset) -> Problem:
+    rows = rows_of(made)
+    if not estimated(made):
+        raise ConfigError(f"the fit has no estimates: {made.attrs['note'] or made.attrs['status']}")
+    return rows.problem

@@ -199,22 +199,22 @@ def _clusters(
         who, name = labels(frame, cluster, "cluster")
     if len(np.unique(who)) == len(who) and (shared := _shared(X)):
         warnings.warn(
-            f"every row is a cluster of its own, though rows share {shared}: if rows of one cell "
-            "have anything else in common, these intervals are too narrow; resample cells, such as "
-            f"cluster={shared.split(', ')!r}",
+            f"every row is a cluster of its own, though rows share {', '.join(shared)}: if rows of "
+            "one cell have anything else in common, these intervals are too narrow; resample "
+            f"cells, such as cluster={shared!r}",
             ClusterWarning,
             stacklevel=4,
         )
     return who, name
 
 
-def _shared(X: dict[str, FloatArray]) -> str:
+def _shared(X: dict[str, FloatArray]) -> list[str]:
     """Name the columns of which the rows, of one group, have half as many values or fewer."""
     group = X.get(GROUP, np.zeros(len(next(iter(X.values())))))
     parts = [group == g for g in np.unique(group)]
-    return ", ".join(
+    return [
         name
         for name, x in X.items()
         if name != GROUP
         and any(1 < len(np.unique(x[part])) <= np.count_nonzero(part) / 2 for part in parts)
-    )
+    ]

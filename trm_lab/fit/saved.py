@@ -40,6 +40,11 @@ def expect_fit(made: xr.Dataset) -> None:
         raise ConfigError(f"not a fit of trm_lab: no {', '.join(missing) or 'law'}")
 
 
+def estimated(made: xr.Dataset) -> bool:
+    """Whether the rows gave estimates at all."""
+    return bool(np.isfinite(made["coefficients"].values).any())
+
+
 def rows_of(made: xr.Dataset) -> Rows:
     """Give the rows and the problem that a fit solved.
 

@@ -29,8 +29,8 @@ _NOTHING = 1e-3
 """Share of a floor that its interval's lower end must exceed: a descent ends near 0, not on it."""
 ZERO = 1e-12
 """Share of the data's size below which a floor, or its interval's end, is nothing but rounding."""
-_SILENT = 1e-9
-"""Share of the curve's size below which it does not change."""
+_LEVEL = 1e-9
+"""Share of the curve's size below which it does not change, and size of an exponent of 0."""
 _STEEP = 1e-3
 """Largest cosine of the gradient at what is called an optimum."""
 AGREE = 0.5
@@ -91,9 +91,7 @@ def judge(problem: Problem, found: Found) -> Verdict:
     columns = collinear(problem)
     flat = _flat(problem, u)
     if flat and not at_bound and not entangled:  # exponents of 0, where they may have either sign
-        at_bound = tuple(
-            n for n, value in zip(apart.names, u, strict=True) if abs(value) <= _SILENT
-        )
+        at_bound = tuple(n for n, value in zip(apart.names, u, strict=True) if abs(value) <= _LEVEL)
     floors = _floors(problem, found)
     gradient = _gradient(problem, found, r, J)
     hopeless = "not_identified" if tightest(problem).spare <= 0 else ""
@@ -186,7 +184,7 @@ def _flat(problem: Problem, u: FloatArray) -> bool:
     f, _ = problem.law.centred(params, problem.X, problem.centre)
     group = problem.X.get(GROUP, np.zeros(len(f)))
     parts = [f[group == g] for g in np.unique(group)]
-    return any(float(np.ptp(one)) <= _SILENT * float(np.abs(one).max()) for one in parts)
+    return any(float(np.ptp(one)) <= _LEVEL * float(np.abs(one).max()) for one in parts)
 
 
 def free_floors(problem: Problem) -> list[str]:

@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from zipfile import is_zipfile
 
-from trm_lab.config.source import read_yaml
 from trm_lab.errors import ConfigError
 from trm_lab.runs import RunFolder, State
 from trm_lab.study import slurm
 from trm_lab.study.attempts import batches, live_jobs
+from trm_lab.study.overview import last_sweep
 from trm_lab.study.trials import TRIALS
 
 LOW_DISK_BYTES = 2 * 2**30
@@ -115,7 +115,12 @@ def study(root: Path) -> Iterator[Finding]:
     else:
         told = f"{who}, at work" if at_work else f"none at work (last: {who})"
         yield Finding("driver", "ok", told)
-    yield _storage(root)
+    sweep = dict[str, Any]()
+    try:
+        sweep = last_sweep(root)
+    except ConfigError as error:
+        yield Finding("sweep", "bad", f"{_line(error)}; `trm-lab run` writes it anew")
+    yield _storage(root, sweep.get("storage"))
     folders = (*root.glob("*/seed-*"), *root.glob(f"{TRIALS}/*/seed-*"))
     runs = [RunFolder(path) for path in sorted(folders)]
     spoilt = [run for run in runs if run.status_file.exists() and run.status() is None]
@@ -128,7 +133,7 @@ def study(root: Path) -> Iterator[Finding]:
     stale = [run for run in runs if run.state() is State.RUNNING and not run.busy()]
     alive, silent = set[str](), False
     try:
-        alive.update(_queued(root))
+        alive.update(_queued(root, sweep.get("executor")))
     except slurm.SilentError as error:
         silent = True
         yield Finding("queue", "bad", f"the study runs on SLURM, which is silent: {_line(error)}")
@@ -140,12 +145,11 @@ def study(root: Path) -> Iterator[Finding]:
                                 "without a worker")  # fmt: skip
 
 
-def _storage(root: Path) -> Finding:
+def _storage(root: Path, setting: str | None) -> Finding:
     """Look at the journal file, or whether the database answers."""
     from trm_lab.study.journal import damage
-    from trm_lab.study.storage import JOURNAL, opened, setting_of
+    from trm_lab.study.storage import JOURNAL, opened
 
-    setting = setting_of(root)
     if setting is None:
         if not (root / JOURNAL).exists() and any(root.glob("*/seed-*")):
             return Finding("journal", "note", "none; a driver writes it from the run folders")
@@ -159,24 +163,17 @@ def _storage(root: Path) -> Finding:
         return Finding("storage", "bad", str(error))
 
 
-def _queued(root: Path) -> Iterator[str]:
-    """Name the runs of a study whose jobs are in the queue.
+def _queued(root: Path, executor: Any) -> Iterator[str]:
+    """Name the runs of a study whose jobs are in the queue; `executor` is its last sweep's.
 
     Raises:
         slurm.SilentError: it is to be sent there, and the queue does not answer.
     """
     sent = batches(root)
-    if (sent or _for_slurm(root)) and slurm.available():
+    kind = executor.get("kind") if isinstance(executor, dict) else executor
+    if (sent or kind == "slurm") and slurm.available():
         for _, keys in live_jobs(sent, slurm.queue()).values():
             yield from keys
-
-
-def _for_slurm(root: Path) -> bool:
-    """Say whether the last sweep on a study's folder sends to SLURM."""
-    path = root / "sweep.yaml"
-    data = read_yaml(path).data if path.exists() else None
-    executor = data.get("executor") if isinstance(data, dict) else None
-    return isinstance(executor, dict) and executor.get("kind") == "slurm"
 
 
 def _line(error: Exception) -> str:

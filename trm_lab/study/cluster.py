@@ -105,13 +105,17 @@ class Cluster:
             if not self._passes(words):
                 batch.remove(self.root)
                 raise ConfigError(words) from None
-            self.refused, self.doubt = words, _Doubt(batch, keyed, self.looks + UNKNOWN_LOOKS)
+            self.refused, self.doubt = words, self._doubtful(batch, keyed)
             self.again_at = time.monotonic() + self.pause
             self.pause = min(2 * self.pause, LONGEST_PAUSE)
             return {}
         batch = batch.submitted(id)
         batch.write(self.root)
         return self._sent(batch, keyed)
+
+    def _doubtful(self, batch: Batch, runs: dict[str, Run]) -> "_Doubt":
+        until = time.monotonic() + (UNKNOWN_LOOKS - 1) * self.poll_seconds
+        return _Doubt(batch, runs, self.looks + UNKNOWN_LOOKS, until)
 
     def _passes(self, words: str) -> bool:
         """Say whether what sbatch refuses may be taken later.
@@ -145,7 +149,7 @@ class Cluster:
         if batch.id is not None:
             self.doubt = None
             return self._sent(batch, runs)
-        if self.looks >= self.doubt.until:
+        if self.looks >= self.doubt.looks and time.monotonic() >= self.doubt.until:
             batch.remove(self.root)
             self.doubt = None
         return {}
@@ -225,8 +229,9 @@ class _Doubt:
 
     batch: Batch
     runs: dict[str, Run]
-    until: int
-    """The look at the queue after which it was not taken, if none has shown it."""
+    looks: int
+    until: float
+    """The look at the queue, and the time, after which it was not taken if none has shown it."""
 
 
 @dataclass

@@ -65,7 +65,7 @@ def drive(
             or the jobs are refused.
     """
     runs = select(plan, only)
-    refuse(plan, only)
+    refuse(plan, runs)
     plan.root.mkdir(parents=True, exist_ok=True)
     with sole_driver(plan.root), agenda_of(plan, only, runs, say or _quiet) as agenda:
         if not plan.arms:  # a search writes its plan once it knows which winners it has
@@ -106,13 +106,13 @@ def select(plan: Plan, only: str | None) -> list[Run]:
     return chosen
 
 
-def refuse(plan: Plan, only: str | None = None) -> None:
-    """Refuse a plan whose runs could not start, before anything is written for it.
+def refuse(plan: Plan, runs: list[Run]) -> None:
+    """Refuse runs of a plan that could not start, before anything is written for it.
 
     Raises:
-        ConfigError: `only` names nothing, or data or a tracker's package cannot be had.
+        ConfigError: data or a tracker's package cannot be had.
     """
-    recipes = [run.recipe for run in select(plan, only)] + [arm.recipe for arm in plan.arms]
+    recipes = [run.recipe for run in runs] + [arm.recipe for arm in plan.arms]
     if plan.sweep.executor.kind != "slurm":  # nodes may have what this machine lacks
         installed(plan.sweep.execution.trackers)
     for task in dict.fromkeys(recipe.task for recipe in recipes):
@@ -197,7 +197,7 @@ class _Driver:
     def settle(self) -> None:
         """Look until every job that has left the queue is known to be gone: all in one round."""
         for _ in range(SETTLE_LOOKS):
-            if not (self.active or self.executor.unsure):
+            if not self.active:
                 return
             time.sleep(min(1.0, self.executor.poll_seconds))
             self.hear()

@@ -20,9 +20,13 @@ NAME_SECONDS = 2.0
 
 
 class sole_driver:
-    """Holds the study's driver lock; the file names who holds it."""
+    """Holds the study's driver lock; the file names who holds it, or held it last.
 
-    def __init__(self, root: Path) -> None:
+    With `drives` false it is held for a repair, which leaves the word of the last driver as it is.
+    """
+
+    def __init__(self, root: Path, drives: bool = True) -> None:
+        self.drives = drives
         self.lock = FileLock(root / ".driver.lock")
         self.holder = root / ".driver.json"
 
@@ -36,13 +40,15 @@ class sole_driver:
                 time.sleep(0.02)
             raise ConfigError(f"{root}: {holder(root)} is already driving this study") from None
         clear_up(self.holder.parent)
-        name_driver(self.holder.parent, os.getpid())
+        if self.drives:
+            name_driver(self.holder.parent, os.getpid())
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         failed = isinstance(error, Exception)  # an interrupt is no failure
         why = (str(error) or type(error).__name__) if failed else ""
-        with suppress(OSError):  # a full disk is told of by what it did to the driver
-            name_driver(self.holder.parent, os.getpid(), ended=why)
+        if self.drives:
+            with suppress(OSError):  # a full disk is told of by what it did to the driver
+                name_driver(self.holder.parent, os.getpid(), ended=why)
         self.lock.release()
 
 
@@ -71,7 +77,7 @@ def _named(root: Path) -> dict[str, Any]:
     """Read who drives, or last drove; nothing where that cannot be read."""
     try:
         who = json.loads((root / ".driver.json").read_text())
-        return {"pid": int(who["pid"]), "host": who["host"], **who}
+        return {**who, "pid": int(who["pid"]), "host": str(who["host"])}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 

@@ -34,5 +34,6 @@ def reindex(plan: Plan, say: Say) -> None:
     Raises:
         ConfigError: a driver works on the study, or the storage cannot be had.
     """
-    with sole_driver(plan.root), agenda_of(plan, None, list(plan.runs()), say) as agenda:
+    runs = list(plan.runs())
+    with sole_driver(plan.root, drives=False), agenda_of(plan, None, runs, say) as agenda:
         agenda.begin(again=False)

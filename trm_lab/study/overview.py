@@ -129,6 +129,19 @@ def _recorded(told: dict[str, Any]) -> State:
         return State.LOST
 
 
+def last_sweep(root: Path) -> dict[str, Any]:
+    """Read the last sweep on a study's folder; empty without one.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    from trm_lab.config.source import read_yaml
+
+    path = root / "sweep.yaml"
+    data = read_yaml(path).data if path.exists() else None
+    return data if isinstance(data, dict) else {}
+
+
 def read_plan(root: Path) -> dict[str, Any]:
     """Read plan.json.
 

@@ -20,10 +20,8 @@ import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.storages import BaseStorage, GrpcStorageProxy, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
-from sqlalchemy import Engine, event
 
 from trm_lab.config.execution import VARIABLE
-from trm_lab.config.source import read_yaml
 from trm_lab.errors import ConfigError
 from trm_lab.study.journal import repair
 
@@ -80,13 +78,6 @@ def opened(
             storage.engine.dispose()
 
 
-def setting_of(root: Path) -> str | None:
-    """Give the storage that the last sweep on a study's folder named."""
-    path = root / "sweep.yaml"
-    data = read_yaml(path).data if path.exists() else None
-    return data.get("storage") if isinstance(data, dict) else None
-
-
 def study_name(setting: str | None, root: Path, name: str) -> str:
     """Name an Optuna study; in a shared storage it also names the folder."""
     if setting is None:
@@ -126,11 +117,12 @@ def _database(setting: str, scheme: str, rest: str, secrets: list[str]) -> RDBSt
         raise ConfigError(f"storage {setting}: {_words(error, secrets)}") from None
 
 
-def _wait_for(engine: Engine, setting: str, secrets: list[str], say: Callable[[str], None]) -> None:
-    """Let new connections of an engine wait for a database that is away.
+def _wait_for(engine: Any, setting: str, secrets: list[str], say: Callable[[str], None]) -> None:
+    """Let new connections of Optuna's engine (SQLAlchemy's) wait for a database that is away.
 
     Connections are looked at before each use, so that only a call that was just under way fails.
     """
+    from sqlalchemy import event
 
     @event.listens_for(engine, "do_connect")
     def connect(dialect: Any, _: Any, arguments: Any, options: Any) -> Any:
