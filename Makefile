@@ -9,11 +9,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Debian packages that some tests need; without them those tests skip.
 TEST_PACKAGES := chromium munge slurm-wlm slurmdbd mariadb-server-core postgresql
+# The scripts that draw a study; the other figure is of docs/data.
+OF_STUDY := $(filter-out analysis/style.py analysis/law_example.py, $(wildcard analysis/*.py))
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 .PHONY: help setup demo test quick test-deps check figures golden bench clean
 
 help:
+	@echo "make setup      .venv with everything installed"
 	@echo "make demo       set up, run the demonstration study, write runs/demo/report/report.html"
 	@echo "make test       set up, run all tests"
 	@echo "make quick      the tests that take seconds"
@@ -22,6 +25,7 @@ help:
 	@echo "make golden     write the golden numbers again (a change of numbers: say why)"
 	@echo "make bench      speed against an eager transcription, and memory, as ratios"
 	@echo "make test-deps  install the Debian packages that some tests need"
+	@echo "make clean      remove .venv, caches and drawn figures; runs/ stays"
 
 $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -49,9 +53,7 @@ check: $(READY)
 	$(BIN)/pytest -n 2 -m "not slow"
 
 figures: $(READY)
-	for script in analysis/*.py; do \
-	  [ $$script = analysis/style.py ] || $(BIN)/python $$script runs/demo --out figures || exit 1; \
-	done
+	for script in $(OF_STUDY); do $(BIN)/python $$script runs/demo --out figures || exit 1; done
 
 golden: $(READY)
 	$(BIN)/python -m tests.golden.regenerate

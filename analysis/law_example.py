@@ -1,9 +1,9 @@
-"""The worked example of docs/laws.md, figure and numbers: analysis/law_example.py [folder]."""
+"""The worked example of docs/laws.md: its figure and its numbers."""
 
-import sys
 from pathlib import Path
 
 import pandas as pd
+import typer
 
 from trm_lab.fit import backtest, fit, predict
 from trm_lab.plots import captions, law, style
@@ -14,7 +14,7 @@ PLAIN = {"cluster": "model", "interval": "none", "objective": "least_squares"}
 
 
 @style.styled
-def main() -> None:
+def main(out: Path = DOCS / "figures") -> None:
     left, right = style.figure(style.WIDE, 2.4).subplots(1, 2)
     looped = pd.read_csv(DOCS / "data" / "looped_nanochat_bpb.csv")
     for model, rows in looped.groupby("model"):
@@ -33,8 +33,8 @@ def main() -> None:
     runs["ahead"] = predict(made, runs)["prediction"].values
     for run in runs[runs["mode"] == "eval"].itertuples():
         print(f"{run.model}: predicted {run.ahead:.4f}, measured {run.bpb:.4f}")
-    style.save(left.figure, Path(*sys.argv[1:] or [DOCS, "figures"]) / "law_example", ("svg",))
+    print(*style.save(left.figure, out / "law_example", ("svg",)))
 
 
 if __name__ == "__main__":
-    main()
+    typer.run(main)

@@ -108,6 +108,16 @@ def test_every_shell_line_names_real_targets_options_and_files(page: str, line: 
     assert [f for f in named if not (ROOT / f).exists() and f not in {*made_here, *copied}] == []
 
 
+def test_make_help_names_every_target_and_figures_draws_every_script_that_takes_a_study():
+    text = (ROOT / "Makefile").read_text()
+    targets = re.findall(r"^([a-z-]+):", text, re.MULTILINE)
+    assert sorted(re.findall(r'"make ([a-z-]+) ', text)) == sorted({*targets} - {"help"})
+    (apart,) = re.findall(r"filter-out (.*?),", text)
+    scripts = set((ROOT / "analysis").glob("*.py"))
+    takes = {path for path in scripts if "style.study(" in path.read_text()}
+    assert {f"analysis/{path.name}" for path in scripts - takes} == set(apart.split())
+
+
 def yaml_blocks() -> list[tuple[str, str]]:
     """Every YAML block; that of docs/extend.md needs its module and is run in tests/extension."""
     pages = [page for page in PAGES if page.name != "extend.md"]

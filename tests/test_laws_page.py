@@ -31,10 +31,11 @@ def test_every_line_of_the_page_gives_what_it_says(monkeypatch):
 
 @pytest.mark.slow
 def test_the_example_prints_the_page_s_numbers_and_draws_its_figure(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(sys, "argv", ["law_example.py", str(tmp_path)])
-    runpy.run_path(str(ROOT / "analysis" / "law_example.py"), run_name="__main__")
+    monkeypatch.setattr(sys, "argv", ["law_example.py", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit, match=r"^0$"):
+        runpy.run_path(str(ROOT / "analysis" / "law_example.py"), run_name="__main__")
     (block,) = re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)
-    assert capsys.readouterr().out == block
+    assert capsys.readouterr().out == f"{block}{tmp_path / 'law_example.svg'}\n"
     assert (tmp_path / "law_example.svg").stat().st_size > 10_000
 
 

@@ -11,7 +11,7 @@ from plots.synthetic import CONTRASTS, DEMO, Arm, fit_dataset, study_tree
 from trm_lab.plots import style
 from trm_lab.plots.tables import at_compute
 from trm_lab.report import answer, build
-from trm_lab.report.tables import fits, interval, number, signed
+from trm_lab.report.tables import cells, fits, interval, number, signed
 from trm_lab.results.files import write_netcdf
 from trm_lab.stats import mean_interval, paired_difference
 
@@ -244,7 +244,7 @@ def test_the_contrasts_say_what_differs(html):
 def test_fits_are_listed_with_status_and_the_stale_one_is_not_drawn(html):
     assert "ceiling = 0.900 [0.800, 1.000]; scale = 9.000 [7.500, 11.0]" in html
     assert "converged, descriptive; fewer than 8 distinct cells" in html
-    assert "converged, stale: made from other data, descriptive" in html
+    assert "converged, stale: made from other data, run trm-lab fit, descriptive" in html
     assert html.count("Line, TRM: saturating law") == 1
 
 
@@ -370,6 +370,8 @@ def test_nothing_completed_is_said():
     said = answer(study_tree(waiting))
     assert said[0] == "No run has completed: there is no answer yet."
     assert len(said) == 2
+    assert said[1].startswith("Completed so far: TRM (1,1): 0 of 3 seeds (3 waiting); TRM (1,2): 0")
+    assert "Puzzle accuracy at equal compute, %" in cells(study_tree(waiting)).header
 
 
 def test_solves_that_did_not_converge_are_said_by_cell():

@@ -32,12 +32,15 @@ def near_miss(word: object, known: Iterable[str], cutoff: float = 0.6) -> str | 
 def near_path(path: Path) -> str:
     """Give "; did you mean ...?" for the nearest name beside a path, endings left out.
 
-    A bare name is also looked for in studies/, sweeps/ and runs/.
+    A bare name is also looked for in studies/, sweeps/ and runs/.  Of equal names the one with the
+    path's ending counts.
     """
     folders = [path.parent]
     if path.parent == Path():
         folders += [Path("studies"), Path("sweeps"), Path("runs")]
     there = [p for folder in folders if folder.is_dir() for p in sorted(folder.iterdir())]
+    if path.suffix:
+        there.sort(key=lambda p: p.suffix != path.suffix)
     visible = {p.stem: p for p in reversed(there) if not p.name.startswith(".")}
     found = near_miss(path.stem, visible)
     return "" if found is None else f"; did you mean {visible[found]}?"

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 from factories import DEPTHS, Cell, make_study
 
-from tests.cli.conftest import TrmLab
+from tests.cli.conftest import Done, TrmLab
 from trm_lab.fit import fit_study, law_of
 from trm_lab.laws import PowerFloor, SumPower
 from trm_lab.results import collect
@@ -69,6 +69,8 @@ def test_a_netcdf_table_gives_the_same_fit(table: Path, trm_lab: TrmLab):
     of_nc = json.loads(trm_lab("fit", "runs.nc", *call).out)[0]
     found = [one["data_vars"]["coefficients"]["data"] for one in (of_csv, of_nc)]
     assert found[0] == found[1]
+    assert set(of_csv["data_vars"]) == {"coefficients", "stderr", "ci", "meaning", "covariance"}
+    assert of_csv["attrs"]["status"] == "converged"
 
 
 def test_counts_clusters_and_the_methods_paragraph(table: Path, trm_lab: TrmLab):
@@ -113,7 +115,7 @@ def test_rows_of_one_value_are_taken_and_a_file_that_was_there_is_said_to_be_rep
             ("runs.csv", "--law", "Logistic(D)", "--y", "of,solved", "--cluster", "N"),
             r"1000 of \d+ in row 0 is no share; did you mean solved,of\?",
         ),
-        (("rums.csv", "--law", "m4", "--x", "D", "--y", "loss"), "did you mean .*runs.csv"),
+        (("rums.csv", "--law", "m4", "--x", "D", "--y", "loss"), r"did you mean runs.csv\?"),
         (("runs.csv", "--law", "m4", "--x", "D"), "error: --y: name the column to fit"),
         (("runs.csv", "--law", "m4", "--y", "loss"), "law m4: of which column"),
         (("runs.csv", "--law", "SumPowr(N)", "--y", "loss"), "did you mean 'SumPower'"),
@@ -326,3 +328,26 @@ def test_one_law_of_a_study_uses_the_runs_that_its_own_fits_use(
     assert made.attrs["data_hash"] == other.attrs["data_hash"]
     done = trm_lab("fit", study, "--law", "Saturating(effective_depth)", "--y", "variant")
     assert "no column 'variant'" in done.err
+
+
+def test_of_equal_names_the_one_with_the_ending_that_was_asked_for_is_proposed(
+    table: Path, trm_lab: TrmLab
+):
+    Path("runs").mkdir()
+    done = trm_lab("fit", "rusn.csv", "--law", "PowerFloor(D)", "--y", "loss")
+    assert done == Done(2, "", "error: rusn.csv: no such file; did you mean runs.csv?\n")
+
+
+def test_too_few_clusters_to_resample_are_counted_and_another_interval_is_named(
+    table: Path, trm_lab: TrmLab
+):
+    call = ("fit", "runs.csv", "--law", "SumPower(N, D)", "--y", "loss", "--draws", "20")
+    pd.read_csv(table)[lambda rows: rows["N"] < 3e7].to_csv(table, index=False)
+    done = trm_lab(*call, "--cluster", "N")
+    assert (done.code, done.err) == (0, "")
+    assert (
+        "fewer than half of the resamples of 3 clusters (N) tell 5 parameters: no interval; add "
+        "clusters, or take interval sandwich"
+    ) in done.out
+    done = trm_lab(*call, "--cluster", "N", "--interval", "sandwich")
+    assert "in 3 clusters (N); cluster-robust sandwich, Student t" in done.out

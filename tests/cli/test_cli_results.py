@@ -1,6 +1,7 @@
 """What `status`, `collect`, `fit` and `report` say of a study of which a sweep took two seeds."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def test_cells_that_the_sweep_leaves_out_are_named_like_its_seeds(folder: Path, 
     shutil.rmtree(f"runs/tiny/{SHALLOW}")
     assert trm_lab("status", "tiny.yaml").out.splitlines()[-1] == "2 completed; 4 not in this sweep"
     told = trm_lab("collect", "tiny.yaml").out
-    assert told == "runs/tiny/results.nc: 2 runs, 4 more not in this sweep\n"
+    assert told == "runs/tiny/results.nc: 2 of 2 runs completed, 4 more not in this sweep\n"
 
 
 def test_a_run_of_an_earlier_sweep_is_shown_as_it_is(folder: Path, trm_lab: TrmLab):
@@ -92,13 +93,17 @@ def test_a_run_of_an_earlier_sweep_is_shown_as_it_is(folder: Path, trm_lab: TrmL
 @pytest.mark.slow
 def test_they_are_rows_of_the_results_and_are_not_missing(folder: Path, trm_lab: TrmLab):
     assert trm_lab("collect", "tiny.yaml") == Done(
-        0, "runs/tiny/results.nc: 4 runs, 2 more not in this sweep\n", ""
+        0, "runs/tiny/results.nc: 4 of 4 runs completed, 2 more not in this sweep\n", ""
     )
     assert collected("runs/tiny/results.nc") == {
         **{(cell, seed): "completed" for cell in (SHALLOW, DEEP) for seed in (0, 1)},
         **{(cell, 2): "waiting" for cell in (SHALLOW, DEEP)},
     }
-    trm_lab("report", "tiny.yaml")
+    told = trm_lab("report", "tiny.yaml").out
+    assert told == (
+        "runs/tiny/results.nc: 4 of 4 runs completed, 2 more not in this sweep\n"
+        "report: runs/tiny/report/report.html\n"
+    )
     page = (folder / "runs/tiny/report/report.html").read_text()
     assert "<li>All 4 planned runs completed.</li>" in page
     assert "<li>2 more runs of the study are not in this sweep.</li>" in page
@@ -110,7 +115,7 @@ def test_a_wider_sweep_takes_them_back(folder: Path, trm_lab: TrmLab):
     plan = json.loads(Path("runs/tiny/plan.json").read_text())
     Path("runs/tiny/plan.json").write_text(json.dumps(plan | {"sweep_seeds": [0, 1, 2]}))
     assert trm_lab("status", "tiny.yaml").out.splitlines()[-1] == "2 waiting, 4 completed"
-    assert trm_lab("collect", "tiny.yaml").out == "runs/tiny/results.nc: 6 runs\n"
+    assert trm_lab("collect", "tiny.yaml").out == "runs/tiny/results.nc: 4 of 6 runs completed\n"
 
 
 @pytest.mark.slow
@@ -123,9 +128,13 @@ def test_accuracies_that_are_all_zero_are_not_fitted(folder: Path, trm_lab: TrmL
     assert rows[1:4] == [[name, "-", "no interval"] for name in ("c", "a", "tau")]
     assert done.out.splitlines()[5:] == [
         "depth: all zero; 4 runs in 2 clusters (seed); no interval; descriptive",
-        "  nothing to fit: every puzzle accuracy is 0; train longer, or take a softer y; 2 more "
-        "not in this sweep",
+        "  nothing to fit: every puzzle accuracy is 0; train longer, or take a softer y, as "
+        "`--law 'Saturating(effective_depth)' --y cell_accuracy --cluster seed --where "
+        "series=TRM`; 2 more not in this sweep",
     ]
+    call = done.out.partition("as `")[2].partition("`")[0]
+    softer = trm_lab("fit", "tiny.yaml", *shlex.split(call))
+    assert "2 distinct x for 3 parameters: no estimates" in softer.err  # it has a y to fit
     assert "nan" not in done.out
     trm_lab("report", "tiny.yaml")
     page = (folder / "runs/tiny/report/report.html").read_text()
@@ -134,7 +143,9 @@ def test_accuracies_that_are_all_zero_are_not_fitted(folder: Path, trm_lab: TrmL
 
 def test_runs_made_by_hand_are_gathered_where_collect_looks_for_them(folder: Path, trm_lab: TrmLab):
     shutil.copytree(f"runs/tiny/{DEEP}/seed-0", "runs/hand/mine/seed-0")
-    assert trm_lab("collect", "runs/hand") == Done(0, "runs/hand/results.nc: 1 runs\n", "")
+    assert trm_lab("collect", "runs/hand") == Done(
+        0, "runs/hand/results.nc: 1 of 1 runs completed\n", ""
+    )
     assert collected("runs/hand/results.nc") == {("mine", 0): "completed"}
 
 

@@ -319,12 +319,14 @@ def test_valid_files_are_named_as_what_they_are(folder: Path, trm_lab: TrmLab):
 
 
 def test_collect_says_what_it_wrote_and_what_is_damaged(driven: Path, trm_lab: TrmLab):
-    assert trm_lab("collect", "tiny.yaml") == Done(0, "runs/tiny/results.nc: 4 runs\n", "")
+    assert trm_lab("collect", "tiny.yaml") == Done(
+        0, "runs/tiny/results.nc: 4 of 4 runs completed\n", ""
+    )
     (driven / "runs" / "tiny" / DEEP / "seed-1" / "status.json").write_text("{")
     done = trm_lab("collect", "runs/tiny")
     assert done.code == 0
     first, second = done.out.splitlines()
-    assert first == "runs/tiny/results.nc: 4 runs"
+    assert first == "runs/tiny/results.nc: 3 of 4 runs completed"
     assert second.startswith(f"problem: {DEEP}/seed-1/status.json: unreadable: ")
 
 

@@ -54,9 +54,12 @@ def test_every_command_succeeds_quietly(done: tuple[Path, dict[str, Done]]):
         f"results: runs/{folder.name}/results.nc",
     ]
     assert (
-        said["collect"].out == f"runs/{folder.name}/results.nc: 14 runs, 7 more not in this sweep\n"
+        said["collect"].out
+        == f"runs/{folder.name}/results.nc: 14 of 14 runs completed, 7 more not in this sweep\n"
     )
-    assert said["report"].out == f"report: runs/{folder.name}/report/report.html\n"
+    assert said["report"].out == (
+        said["collect"].out + f"report: runs/{folder.name}/report/report.html\n"
+    )
     assert said["status"].out.splitlines()[-1] == "14 completed; 7 not in this sweep"
 
 

@@ -172,6 +172,15 @@ def test_the_caption_counts_what_is_missing(patchy):
     assert "may pass 0 or 100 %" in text
 
 
+def test_the_caption_says_why_a_completed_run_has_no_number_at_equal_compute(tree):
+    other = tree.copy(deep=True)
+    other["curves"]["validation_puzzle_accuracy"][9:12, :11] = np.nan  # evaluated at the end only
+    assert (
+        "training): n = 3 seeds per cell, except TRM (3,2): 0 of 3 seeds (3 completed without an "
+        "evaluation up to this budget)."
+    ) in accuracy.caption(other)
+
+
 def test_a_missing_series_leaves_the_others_as_they_are(tree):
     without = study_tree([arm for arm in DEMO if arm.series != "HRM"], contrasts=())
     ax, full = accuracy.draw(without), accuracy.draw(tree)
@@ -182,7 +191,10 @@ def test_a_missing_series_leaves_the_others_as_they_are(tree):
 
 def test_a_study_without_results_draws_a_note(empty):
     assert accuracy.draw(empty).texts[0].get_text() == "no completed run has this number"
-    assert "0 of 3 seeds (3 waiting)" in accuracy.caption(empty)
+    text = accuracy.caption(empty)
+    assert "at equal compute; n = 0, no run has completed. Small" in text
+    assert "seeds (" not in text
+    assert "unknown" not in text
 
 
 def test_the_table_has_every_planned_run(patchy):

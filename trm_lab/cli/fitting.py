@@ -73,7 +73,7 @@ def fit(
         one, path, replaced = _one(place, on, settings, runs, asked)
         made, files = [one], {str(one.attrs["name"]): path}
     if json:
-        output.as_json([one.to_dict(data="list") for one in made])
+        output.as_json([_brief(one) for one in made])
         return
     for one in made:
         show(one)
@@ -96,6 +96,11 @@ def fit_all(root: Path) -> list["xr.Dataset"]:
     for made in fits:
         save_fit(made, root)
     return fits
+
+
+def _brief(made: "xr.Dataset") -> dict[str, Any]:
+    """Give what a fit says of its parameters: draws, starts, rows and curve are in its file."""
+    return made.drop_dims(["draw", "start", "row", "grid"], errors="ignore").to_dict(data="list")
 
 
 def show(made: "xr.Dataset") -> None:

@@ -11,6 +11,8 @@ from trm_lab.cli.planning import root_of
 from trm_lab.runs import NOT_IN_SWEEP, State
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from trm_lab.study.overview import Row
 
 BAD = (State.FAILED, State.LOST, State.CANCELLED, State.WAITING, State.RUNNING)
@@ -60,13 +62,10 @@ def summary(rows: "list[Row]") -> str:
 def collect(study: Path, on: Path | None, settings: list[str], runs: Path) -> None:
     """Write results.nc."""
     from trm_lab.results import collect as collect_results
-    from trm_lab.results import not_in_sweep
 
     root = root_of(study, on, settings, runs)
     tree = collect_results(root)
-    left = int(not_in_sweep(tree).sum())
-    output.say(f"{root / 'results.nc'}: {tree['runs'].sizes['run'] - left} runs"
-               + f", {left} more {NOT_IN_SWEEP}" * bool(left))  # fmt: skip
+    output.say(f"{root / 'results.nc'}: {_completed(tree)}")
     for problem in str(tree.attrs.get("problems") or "").splitlines():
         output.say(f"problem: {problem}")
 
@@ -74,8 +73,22 @@ def collect(study: Path, on: Path | None, settings: list[str], runs: Path) -> No
 def report(study: Path, on: Path | None, settings: list[str], runs: Path) -> None:
     """Write figures and report.html from results.nc as it is."""
     from trm_lab.report import build
+    from trm_lab.results import open_results
 
-    output.say(f"report: {build(root_of(study, on, settings, runs))}")
+    root = root_of(study, on, settings, runs)
+    tree = open_results(root)
+    page = build(root, tree=tree)
+    output.say(f"{root / 'results.nc'}: {_completed(tree)}")
+    output.say(f"report: {page}")
+
+
+def _completed(tree: "xr.DataTree") -> str:
+    """Say how many of the runs in the results are completed."""
+    from trm_lab.results import not_in_sweep, states
+
+    left, done = int(not_in_sweep(tree).sum()), int((states(tree) == "completed").sum())
+    text = f"{done} of {tree['runs'].sizes['run'] - left} runs completed"
+    return text + f", {left} more {NOT_IN_SWEEP}" * bool(left)
 
 
 def conclude(root: Path) -> list[str]:

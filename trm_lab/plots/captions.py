@@ -39,12 +39,17 @@ def held(runs: pd.DataFrame, at: At) -> str:
     """Say what is held equal in a comparison."""
     if at == "updates":
         return after(runs)
-    return f"at equal compute ({quantity(runs.attrs['budget'], 'FLOP')} of training)"
+    budget = runs.attrs["budget"]
+    known = f" ({quantity(budget, 'FLOP')} of training)" if math.isfinite(budget) else ""
+    return f"at equal compute{known}"
 
 
 def column(runs: pd.DataFrame, at: At) -> str:
     """Say what is held equal, as briefly as a table's head needs it."""
-    return after(runs) if at == "updates" else f"at {quantity(runs.attrs['budget'], 'FLOP')}"
+    budget = runs.attrs["budget"]
+    if at == "compute" and math.isfinite(budget):
+        return f"at {quantity(budget, 'FLOP')}"
+    return held(runs, at)
 
 
 def heading(letter: str, runs: pd.DataFrame, at: At) -> str:
@@ -70,12 +75,19 @@ def shortfall(row: pd.Series, at: At) -> str:
         return ""
     rest = [part for part in row["states"].split(", ") if not part.endswith(" completed")]
     if int(row["completed"]) > found:
-        rest.append(f"{int(row['completed']) - found} completed without this number")
+        lacks = "this number" if at == "updates" else "an evaluation up to this budget"
+        rest.append(f"{int(row['completed']) - found} completed without {lacks}")
     return f"{row['label']}: {found} of {seeds(planned)} ({', '.join(rest)})"
 
 
 def coverage(cells: pd.DataFrame, at: At) -> str:
-    """Give n: once if it is the same in every cell, and every cell where runs are missing."""
+    """Give n: once if it is the same in every cell, and every cell where runs are missing.
+
+    Where no cell has a mean there is nothing to give n of.
+    """
+    if not cells[f"{at}_n"].any():
+        some = cells["completed"].any()
+        return f"n = 0, {'no completed run has this number' if some else 'no run has completed'}."
     full = sorted({int(n) for n in cells.loc[cells[f"{at}_n"] == cells["planned"], "planned"]})
     lacking = [text for _, row in cells.iterrows() if (text := shortfall(row, at))]
     each = f"n = {' or '.join(map(str, full))} {'seed' if full == [1] else 'seeds'} per cell"

@@ -168,7 +168,9 @@ def _missing(tree: xr.DataTree, cells: pd.DataFrame) -> list[str]:
     lacking = [text for _, row in cells.iterrows() if (text := captions.shortfall(row, "updates"))]
     if not lacking:
         return [f"All {int(cells['planned'].sum())} planned runs completed.", *elsewhere]
-    return [f"Not every planned run is in these means: {'; '.join(lacking)}.", *elsewhere]
+    means = bool((cells["updates_n"] > 0).any())
+    head = "Not every planned run is in these means" if means else "Completed so far"
+    return [f"{head}: {'; '.join(lacking)}.", *elsewhere]
 
 
 def _unconverged(tree: xr.DataTree, cells: pd.DataFrame) -> list[str]:

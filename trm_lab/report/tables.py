@@ -137,7 +137,7 @@ def fits(tree: xr.DataTree, found: Sequence[xr.Dataset]) -> Table:
         a = fit.attrs
         label = f"{a.get('name')} ({series.get(a.get('name'), {}).get('series') or 'all runs'})"
         state = str(a.get("status")).replace("_", " ")
-        state += ", stale: made from other data" * int(a.get("stale", 0))
+        state += ", stale: made from other data, run trm-lab fit" * int(a.get("stale", 0))
         state += ", descriptive" * int(a.get("descriptive", 0))
         state += f"; {a['note']}" if a.get("note") else ""
         values: list[dict[str, Any]] = [
