@@ -137,7 +137,7 @@ def part(name: str, folder: Path, args: argparse.Namespace) -> dict[str, Any]:
 class Stub:
     """An executor whose runs are completed when they are sent: copies of one that was real."""
 
-    max_attempts, poll_seconds, silence = 3, 0.0, ""
+    max_attempts, poll_seconds, silence, unsure = 3, 0.0, "", ()
 
     def __init__(self, model: Path | None) -> None:
         self.model, self.cpu, self.wall = model, 0.0, 0.0
@@ -169,8 +169,8 @@ class Stub:
 
         return _orphans(runs)
 
-    def refresh(self) -> None:
-        return None
+    def refresh(self) -> dict[str, Any]:
+        return {}
 
 
 class Ended:

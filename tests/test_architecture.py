@@ -159,6 +159,7 @@ def test_names_of_the_package_are_no_modules() -> None:
         ("trm_lab", "torch optuna xarray pandas matplotlib"),
         ("trm_lab.config", "torch optuna xarray pandas matplotlib scipy"),
         ("trm_lab.accounting", "torch optuna xarray"),
+        ("trm_lab.study.driver", "torch xarray pandas matplotlib"),
         # All that `trm-lab status` needs of us: at 1,000 runs the rest would be most of its time.
         ("trm_lab.cli.app", "torch optuna xarray numpy yaml trm_lab.config"),
         ("trm_lab.study.overview", "torch optuna xarray numpy yaml trm_lab.config"),

@@ -16,13 +16,13 @@ from trm_lab.study.attempts import attempted, forgive, in_vain, progress, tail
 from trm_lab.study.driver_lock import sole_driver
 from trm_lab.study.executors import Executor, Job, Orphan, build_executor, is_busy
 from trm_lab.study.index import Say, agenda_of
+from trm_lab.study.machine import installed
 from trm_lab.study.matrix import no_cell
 from trm_lab.study.plan import Plan, Run
 from trm_lab.study.slurm import SilentError
 from trm_lab.study.steering import strays
 from trm_lab.study.values import evaluations
 from trm_lab.tasks.build import build
-from trm_lab.training.trackers import installed
 
 CANCEL_SECONDS = 10.0
 """Time that local workers get to write their checkpoints when the driver is interrupted."""

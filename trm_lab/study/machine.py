@@ -1,9 +1,12 @@
-"""What this machine has room for: cores and GPUs.  Torch-free."""
+"""What this machine has: cores, GPUs and packages.  Torch-free."""
 
 import os
 import subprocess
+from collections.abc import Iterable
+from importlib.util import find_spec
 
 from trm_lab.config.execution import Execution
+from trm_lab.errors import ConfigError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -31,3 +34,16 @@ def gpus() -> list[str]:
 def side_by_side(execution: Execution) -> int:
     """Count the runs that the cores have room for; torch takes all cores unless told."""
     return max(1, cores() // (execution.threads or cores()))
+
+
+def installed(names: Iterable[str]) -> None:
+    """Refuse trackers whose packages are not there, without importing them.
+
+    Raises:
+        ConfigError: the extra that brings each of them.
+    """
+    if missing := [name for name in names if find_spec(name) is None]:
+        raise ConfigError(
+            f"execution.trackers: no package {', '.join(missing)}; pip install "
+            f"'trm-lab[{','.join(missing)}]', or leave {'it' if len(missing) == 1 else 'them'} out"
+        )

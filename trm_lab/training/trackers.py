@@ -5,9 +5,8 @@ after its checkpoint; each tracker remembers how far it has come and leaves thos
 """
 
 import importlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +33,6 @@ def tracking(names: tuple[str, ...], recipe: Recipe, path: Path) -> Iterator[lis
                       path / "trackers" / f"{name}.seen")
             for name in names
         ]  # fmt: skip
-
-
-def installed(names: Iterable[str]) -> None:
-    """Refuse trackers whose packages are not there, without importing them.
-
-    Raises:
-        ConfigError: the extra that brings each of them.
-    """
-    if missing := [name for name in names if find_spec(name) is None]:
-        raise ConfigError(
-            f"execution.trackers: no package {', '.join(missing)}; pip install "
-            f"'trm-lab[{','.join(missing)}]', or leave {'it' if len(missing) == 1 else 'them'} out"
-        )
 
 
 def _listener(write: Writer, seen: Path) -> Listener:
