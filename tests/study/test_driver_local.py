@@ -32,7 +32,7 @@ from tests.study.tiny import (
 )
 from trm_lab.config.execution import Sweep
 from trm_lab.runs import RunFolder, State
-from trm_lab.study.attempts import attempts
+from trm_lab.study.attempts import attempts, progress
 from trm_lab.study.driver import Event, drive
 from trm_lab.study.executors import task_of
 from trm_lab.study.plan import Plan
@@ -120,7 +120,11 @@ def in_order(plan: Plan) -> tuple[str, str]:
 
 
 def checkpointed(plan: Plan) -> list[str]:
-    return [r.key for r in plan.runs() if r.folder.checkpoint.exists()]
+    """Name the runs that tell of a checkpoint of some update.
+
+    The file alone says less: it comes before the word, and a slow start writes one of update 0.
+    """
+    return [r.key for r in plan.runs() if progress(r.folder) > 0]
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ from tests.study.test_driver_local import Command
 from tests.study.tiny import EXECUTION, planned, results, states, statuses, trials, written
 from trm_lab.config.execution import InProcess, Local, Sweep
 from trm_lab.runs import RunFolder, State
-from trm_lab.study.attempts import attempts
+from trm_lab.study.attempts import attempts, progress
 from trm_lab.study.driver import drive
 from trm_lab.study.driver_lock import driven
 from trm_lab.study.overview import overview
@@ -285,7 +285,7 @@ def test_a_worker_that_cannot_write_its_checkpoint_fails_and_goes_on_later(
     victim = study.keys[1]
     folder = RunFolder(study.root / victim)
     command = study.start()
-    command.wait_until(folder.checkpoint.exists)
+    command.wait_until(lambda: progress(folder) >= 10)
     limit = folder.checkpoint.stat().st_size // 2
     resource.prlimit(statuses(study.root)[victim]["pid"], resource.RLIMIT_FSIZE, (limit, limit))
     code, out, err = command.end()
