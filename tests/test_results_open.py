@@ -1,5 +1,7 @@
+import gc
 from pathlib import Path
 
+import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
@@ -19,6 +21,7 @@ from trm_lab.results import (
     outcomes,
 )
 from trm_lab.results.checks import check as check_tree
+from trm_lab.results.files import read_netcdf, write_netcdf
 from trm_lab.results.groups import NOT_EVALUATED
 
 SPEC = {"name": "depth", "law": "saturating", "x": "effective_depth", "y": "puzzle_accuracy"}
@@ -46,8 +49,18 @@ def changed(tree: xr.DataTree, group: str, data: xr.Dataset) -> xr.DataTree:
 def test_folder_and_file_open_the_same_tree_and_the_file_is_closed(study: Path, tree: xr.DataTree):
     assert open_results(str(study / "results.nc")).identical(tree)
     (study / "results.nc").rename(study / "moved.nc")
-    assert np.isfinite(tree["runs"]["effective_depth"].values).all()
+    again = open_results(study / "moved.nc")
     (study / "moved.nc").rename(study / "results.nc")
+    assert data_hash(again) == data_hash(tree)  # reads all there is, though its file is gone
+
+
+def test_no_file_of_results_stays_open(study: Path):
+    tree = open_results(study)
+    write_netcdf(tree, study / "copy.nc")
+    assert data_hash(read_netcdf(study / "copy.nc")) == data_hash(tree)
+    (study / "copy.nc").unlink()
+    held = [each for each in gc.get_objects() if isinstance(each, netCDF4.Dataset)]
+    assert [file.filepath() for file in held if file.isopen()] == []
 
 
 def test_what_cannot_be_opened_says_which_command_makes_it(study: Path, tmp_path: Path):

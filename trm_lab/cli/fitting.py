@@ -281,14 +281,11 @@ def _read(path: Path) -> "pd.DataFrame":
                 "decimal points, or as .tsv, with tabs"
             )
         return frame
-    import xarray as xr
-
     from trm_lab.fit.data import table
-    from trm_lab.results.files import ENGINE
+    from trm_lab.results.files import read_netcdf
 
     try:
-        with xr.open_datatree(path, engine=ENGINE) as opened:
-            tree = opened.load()
+        tree = read_netcdf(path)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: not a readable netCDF file ({error})") from None
     if "runs" in tree.children:

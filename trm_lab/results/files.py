@@ -1,4 +1,4 @@
-"""Writing netCDF so that a reader sees the old file or the new one, never half of one."""
+"""Reading netCDF whole, and writing it so that a reader sees the old file or the new one."""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -8,6 +8,23 @@ import xarray as xr
 from trm_lab.atomic import replacing
 
 ENGINE: Literal["netcdf4"] = "netcdf4"
+
+
+def read_netcdf(path: Path) -> xr.DataTree:
+    """Load every variable and close the file.
+
+    Raises:
+        OSError: there is no such file, or it is no netCDF.
+        ValueError: xarray cannot decode it.
+    """
+    with xr.open_datatree(path, engine=ENGINE) as opened:
+        # DataTree.load (xarray 2026.9) leaves out variables that share the name of a group, here
+        # `puzzles` of /eval.  Used later they open the file again, whatever it holds by then, and
+        # that handle is closed by the garbage collector: in another thread, it crashes the process.
+        for node in opened.subtree:
+            for variable in node.variables.values():
+                variable.load()
+        return opened
 
 
 def write_netcdf(data: xr.DataTree | xr.Dataset, path: Path) -> None:

@@ -11,7 +11,7 @@ from trm_lab.errors import ConfigError
 from trm_lab.paths import RESULTS as RESULTS_FOLDER
 from trm_lab.paths import expect, missing
 from trm_lab.results.collect import RESULTS
-from trm_lab.results.files import ENGINE
+from trm_lab.results.files import ENGINE, read_netcdf
 from trm_lab.results.schema import GROUPS
 
 
@@ -32,8 +32,7 @@ def open_results(path: Path | str) -> xr.DataTree:
             raise ConfigError(f"{file}: no such file; `trm-lab collect {place}` makes it")
         raise missing(place, "folder or file of results", "`trm-lab run STUDY` makes it")
     try:
-        with xr.open_datatree(file, engine=ENGINE) as opened:
-            tree = opened.load()
+        tree = read_netcdf(file)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{file}: not a readable netCDF file ({error}); "
