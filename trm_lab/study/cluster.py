@@ -154,16 +154,12 @@ class Cluster:
 
     def _identified(self, batch: Batch) -> Batch:
         """Give a batch with its id, if the queue shows jobs of its name."""
-        id = self._named().get(batch.name)
+        id = slurm.ids_by_name(self.seen).get(batch.name)
         if batch.id is not None or id is None:
             return batch
         batch = batch.submitted(id)
         batch.write(self.root)
         return batch
-
-    def _named(self) -> dict[str, str]:
-        """Give the id of every batch in the queue, by its name."""
-        return {job.name: id.split("_")[0] for id, job in self.seen.items()}
 
     def adopt(self, runs: Sequence[Run], again: bool) -> dict[str, Job]:
         """Find our jobs of an earlier driver; wait for the controller, as guessing would double."""
@@ -175,12 +171,12 @@ class Cluster:
             self.refresh()
         if not self.answered:
             raise ConfigError(f"SLURM does not answer ({self.unheard}); nothing was submitted")
-        named = self._named()
+        ids = slurm.ids_by_name(self.seen)
         for path in damaged(self.root):
-            if path.stem in named:
+            if path.stem in ids:
                 raise ConfigError(
                     f"{path}: cannot be read, so it is not known which runs job "
-                    f"{named[path.stem]} holds; `scancel {named[path.stem]}`, then remove the file"
+                    f"{ids[path.stem]} holds; `scancel {ids[path.stem]}`, then remove the file"
                 )
         keyed, newest = {run.key: run for run in runs}, dict[str, tuple[Job, Batch]]()
         for batch in batches(self.root):
