@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from trm_lab.errors import ConfigError
 from trm_lab.runs import Labels, RunFolder, State
-from trm_lab.study.agenda import BADLY, MatrixAgenda, goes_on
+from trm_lab.study.agenda import MatrixAgenda, goes_on
 from trm_lab.study.ahead import unpruned
 from trm_lab.study.arm import AGAIN, DECIDED, WAS, Arm
 from trm_lab.study.attempts import forgive
@@ -158,7 +158,7 @@ class SearchAgenda:
         if not goes_on(run, self.again):
             self.close(run)
             return None
-        if folder.state() in BADLY:
+        if folder.state().ended_badly:
             forgive(folder)
         return run
 
