@@ -41,7 +41,7 @@ PACKAGE = ROOT / "trm_lab"
 TORCH_FREE = (
     "accounting", "atomic", "config", "discrepancies", "errors", "fit", "formatting", "laws",
     "parameters", "paths", "plots", "published", "report", "results", "runs",
-    "selection", "stats",
+    "selectors", "stats",
 )  # fmt: skip
 """Modules and packages that open, fit, draw and report without torch and optuna."""
 HEAVY = {"torch", "optuna", "safetensors", "submitit"}
