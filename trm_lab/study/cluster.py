@@ -1,7 +1,4 @@
-"""Runs as jobs of a SLURM cluster: arrays, several runs to a job, and what became of them.
-
-`executors` hands over to this module and it uses submitit through it only.
-"""
+"""Runs as jobs of a SLURM cluster: arrays, several runs to a job, and what became of them."""
 
 import time
 from collections.abc import Collection, Sequence
@@ -13,10 +10,11 @@ from trm_lab.errors import ConfigError
 from trm_lab.runs import State
 from trm_lab.study import slurm
 from trm_lab.study.attempts import Batch, batches, damaged, forgiven_since, new_batch
-from trm_lab.study.executors import Job, Orphan, is_busy, log_of, sbatch, task_of
+from trm_lab.study.dispatch import Job, orphans, task_of
 from trm_lab.study.jobs import hinted, parameters, python
 from trm_lab.study.plan import Run
 from trm_lab.study.slurm import Queued, SilentError
+from trm_lab.study.submission import log_of, sbatch
 from trm_lab.study.worker import Work
 
 BUSY = (
@@ -189,8 +187,7 @@ class Cluster:
             for key, (job, batch) in newest.items()
             if self._heard_of(job, batch, keyed[key], again)
         }
-        orphans = {run.key: Orphan(run) for run in runs if run.key not in found and is_busy(run)}
-        return found | orphans
+        return found | orphans(run for run in runs if run.key not in found)
 
     def _heard_of(self, job: Job, batch: Batch, run: Run, again: bool) -> bool:
         """Say whether the newest job of a run is still to be heard of.
@@ -203,7 +200,7 @@ class Cluster:
             there = None  # an id of another time or cluster
         ended = run.folder.state() in (State.FAILED, State.CANCELLED)
         if there is not None and there.live:
-            return not ended or is_busy(run)
+            return not ended or run.folder.busy()
         if there is not None and there.state in RETURNING:
             return True
         return not (again or forgiven_since(run.folder, job.id))
@@ -248,7 +245,7 @@ class _SlurmJob:
         One look is not enough: a job that SLURM puts back passes through an end.
         """
         self._look()
-        if self.run.folder.state().final and not is_busy(self.run):
+        if self.run.folder.state().final and not self.run.folder.busy():
             return True
         return self.missed >= (GONE_LOOKS if self.state else UNKNOWN_LOOKS)
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from trm_lab.runs import State
 from trm_lab.study.agenda import Agenda
 from trm_lab.study.attempts import attempted, forgive, in_vain, progress, tail
+from trm_lab.study.dispatch import Executor, Job, Orphan
 from trm_lab.study.driver_lock import sole_driver
-from trm_lab.study.executors import Executor, Job, Orphan, build_executor, is_busy
+from trm_lab.study.executors import build_executor
 from trm_lab.study.index import Say, agenda_of
 from trm_lab.study.machine import installed
 from trm_lab.study.matrix import no_cell
@@ -242,7 +243,7 @@ class _Driver:
                 self.stop(active, active.ends_as)
         if not done:
             return
-        if is_busy(run):  # our process has ended, but one of an earlier driver works on
+        if run.folder.busy():  # our process has ended, but one of an earlier driver works on
             active.job = Orphan(run)
             return
         del self.active[run.key]
