@@ -165,9 +165,9 @@ class Stub:
 
     def adopt(self, runs: Sequence[Any], again: bool) -> dict[str, Any]:
         del again
-        from trm_lab.study.executors import _orphans
+        from trm_lab.study.dispatch import orphans
 
-        return _orphans(runs)
+        return orphans(runs)
 
     def refresh(self) -> dict[str, Any]:
         return {}

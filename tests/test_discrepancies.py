@@ -6,9 +6,7 @@ import pytest
 
 from trm_lab.config import Recipe, preset
 from trm_lab.config.presets import KNOWN
-from trm_lab.discrepancies import POINTS
-from trm_lab.families import family
-from trm_lab.stands import Side
+from trm_lab.discrepancies import POINTS, Side, family
 
 NUMBERS = {point.number: point for point in POINTS}
 

@@ -64,6 +64,11 @@ class State(StrEnum):
         """Whether running again would do nothing."""
         return self in (State.COMPLETED, State.DIVERGED, State.PRUNED)
 
+    @property
+    def ended_badly(self) -> bool:
+        """Whether a user may ask for the run again."""
+        return self in (State.FAILED, State.CANCELLED, State.LOST)
+
 
 @dataclass(frozen=True)
 class Labels:

@@ -14,7 +14,7 @@ from trm_lab.core.evaluation import evaluate
 from trm_lab.core.noise import derive, normal
 from trm_lab.core.reasoner import Reasoner
 from trm_lab.core.rollouts import roll_out
-from trm_lab.selection import Trials
+from trm_lab.selectors import Trials
 
 P = 7
 NOISY = Rollouts(steps=(1, 2, 4), rollouts=(1, 3), noise=0.7)

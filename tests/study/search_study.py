@@ -17,7 +17,7 @@ from tests.study.tiny import HERE, planned
 from trm_lab.config.execution import Sweep
 from trm_lab.runs import State
 from trm_lab.study import driver
-from trm_lab.study.executors import Job
+from trm_lab.study.dispatch import Job
 from trm_lab.study.plan import Plan, Run
 from trm_lab.study.storage import opened, study_name
 

@@ -33,8 +33,8 @@ from tests.study.tiny import (
 from trm_lab.config.execution import Sweep
 from trm_lab.runs import RunFolder, State
 from trm_lab.study.attempts import attempts, progress
+from trm_lab.study.dispatch import task_of
 from trm_lab.study.driver import Event, drive
-from trm_lab.study.executors import task_of
 from trm_lab.study.plan import Plan
 from trm_lab.study.worker import Work
 

@@ -12,7 +12,7 @@ from tests.study.light import Copies
 from tests.study.tiny import EXECUTION, SHALLOW, planned, states, trials
 from trm_lab.config.execution import Local, Sweep
 from trm_lab.runs import State
-from trm_lab.study import executors
+from trm_lab.study import submission
 from trm_lab.study.driver import drive
 from trm_lab.study.plan import Plan
 
@@ -52,7 +52,7 @@ def test_a_hundred_cells_take_no_more_processes_than_told_and_leave_nothing(
     changes = ("seeds: [0, 1]", f"seeds: [0]\nfactors: {{train.optimizer.lr: {RATES}}}")
     plan = planned(tmp_path, changes, sweep=sweep)
     model = str(undisturbed.root.resolve() / SHALLOW / "seed-0")
-    monkeypatch.setattr(executors, "Work", partial(Copies, model=model))
+    monkeypatch.setattr(submission, "Work", partial(Copies, model=model))
     before = children(), open_files(), threading.active_count()
     at_work: list[int] = []
 

@@ -24,10 +24,10 @@ from tests.study.tiny import local
 from trm_lab.errors import ConfigError
 from trm_lab.runs import RunFolder, State
 from trm_lab.study import checkup
-from trm_lab.study.ahead import runs_ahead, unpruned
 from trm_lab.study.driver import Event, drive
 from trm_lab.study.overview import overview
 from trm_lab.study.plan import Plan, Run
+from trm_lab.study.search_ahead import runs_ahead, unpruned
 from trm_lab.study.trials import spent_text
 
 FEWER = ("trials: 6", "trials: 3")

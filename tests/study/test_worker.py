@@ -13,7 +13,7 @@ import pytest
 from tests.study.tiny import EXECUTION, planned
 from trm_lab.runs import RunFolder, State
 from trm_lab.study import worker
-from trm_lab.study.executors import task_of
+from trm_lab.study.dispatch import task_of
 from trm_lab.study.notices import LEAVE, Notices
 from trm_lab.study.worker import Drive, Task, Work
 

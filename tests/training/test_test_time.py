@@ -22,7 +22,7 @@ from trm_lab.errors import ConfigError
 from trm_lab.plots import rollouts as figure
 from trm_lab.results.grid import rows
 from trm_lab.runs import RunFolder
-from trm_lab.selection import choose, pick
+from trm_lab.selectors import choose, pick
 
 WIDE = {"model": {"width": 32}, "train": {"batch": 16, "ema_table": True}, "eval": {"every": 60}}
 
@@ -253,7 +253,7 @@ def test_the_figure_draws_the_numbers_of_the_file(run: Path) -> None:
 
 def test_selection_of_the_file_can_be_redone_from_its_rollouts(run: Path) -> None:
     """What is stored per rollout is enough to choose again."""
-    from trm_lab.selection import Trials
+    from trm_lab.selectors import Trials
 
     grid = evaluate_run(run, GRID, execution=EXECUTION).grid
     names = ("solved", "solved", "halt_logit", "residual", "same_answer")
@@ -278,7 +278,7 @@ def test_selection_of_the_file_can_be_redone_from_its_rollouts(run: Path) -> Non
 def test_rollouts_are_measured_against_the_exact_set() -> None:
     """Two puzzles of 2 and 3 solutions, four rollouts, by hand."""
     from trm_lab.results.grid import set_measures
-    from trm_lab.selection import Trials
+    from trm_lab.selectors import Trials
 
     which = np.array([[0, 0, 1, -1], [-1, -1, 2, 2]])[:, :, None]
     solved = which >= 0

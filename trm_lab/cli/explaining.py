@@ -8,8 +8,7 @@ from trm_lab.errors import ConfigError
 
 if TYPE_CHECKING:
     from trm_lab.config.recipe import Recipe
-    from trm_lab.discrepancies import Point
-    from trm_lab.stands import Side, Stand
+    from trm_lab.discrepancies import Point, Side, Stand
 
 GROUPS: tuple[tuple["Side", str], ...] = (
     ("paper", "as the paper, unlike the code"),

@@ -10,10 +10,10 @@ from rich.table import Table
 from trm_lab.accounting import account
 from trm_lab.cli.output import console, duration, say, several
 from trm_lab.runs import State
-from trm_lab.study.ahead import most_runs
 from trm_lab.study.cost import cost
 from trm_lab.study.driver import Event
 from trm_lab.study.plan import Plan, Run
+from trm_lab.study.search_ahead import most_runs
 
 REDRAW_SECONDS = 1.0
 SPEAK_SECONDS = 30.0

@@ -160,7 +160,7 @@ def retry(
 
     root = root_of(study, on, set_ or [], runs)
     rows = _rows(root, only, seed)
-    again = [row for row in rows if row.state in (State.FAILED, State.CANCELLED, State.LOST)]
+    again = [row for row in rows if row.state.ended_badly]
     if only is not None and seed is not None and not again:
         raise ConfigError(f"{_at(rows, only, seed)}; nothing to retry")
     retry_rows(again)

@@ -36,8 +36,8 @@ def plan(
 ) -> None:
     """Print cells, seeds and cost."""
     from trm_lab.config.execution import Slurm
-    from trm_lab.study.ahead import runs_ahead, unpruned
     from trm_lab.study.cost import cost as cost_of
+    from trm_lab.study.search_ahead import runs_ahead, unpruned
 
     made = plan_of(study, on, settings, runs, yes_really)
     search = made.study.search

@@ -19,7 +19,7 @@ from trm_lab.core.losses import score, solution
 from trm_lab.core.noise import derive, normal
 from trm_lab.core.reasoner import START, Reasoner
 from trm_lab.core.recursion import Latents
-from trm_lab.selection import Trials
+from trm_lab.selectors import Trials
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from trm_lab.selection import Trials, choose, pick
+from trm_lab.selectors import Trials, choose, pick
 
 CELL = ("selector", "rollouts", "steps")
 EACH = ("puzzle", "rollout", "steps")

@@ -8,9 +8,6 @@ from trm_lab.study.journal import Journal
 from trm_lab.study.plan import Plan, Run
 from trm_lab.study.values import evaluations, final_value
 
-BADLY = (State.FAILED, State.CANCELLED, State.LOST)
-"""States that a user may ask to be left."""
-
 
 class Agenda(Protocol):
     """Says what to run next, and hears what came of it.  Only the driver calls it."""

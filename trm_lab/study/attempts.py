@@ -8,13 +8,14 @@ vain are counted, so that a run of many short jobs never runs out of attempts.
 
 import json
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from trm_lab.atomic import write_text
 from trm_lab.runs import RunFolder, now
+from trm_lab.study import slurm
 from trm_lab.study.slurm import Queued
 
 FOLDER = "jobs"
@@ -92,15 +93,21 @@ def newest_jobs(root: Path) -> dict[str, str]:
     }
 
 
-def live_jobs(
-    sent: Iterable[Batch], seen: dict[str, Queued]
-) -> dict[str, tuple[Queued, tuple[str, ...]]]:
-    """Give the jobs of batches that live in the queue, each with its runs' keys.
+def live_jobs(root: Path) -> dict[str, tuple[Queued, tuple[str, ...]]]:
+    """Give the study's jobs that live in the queue, by id, each with its runs' keys.
 
-    An id may have become that of another job, so the name counts too.
+    The queue is asked only if jobs were sent.  An id may have become that of another job, so the
+    name counts too.
+
+    Raises:
+        slurm.SilentError: no answer.
     """
-    named = {job.name: id.split("_")[0] for id, job in seen.items()}
-    known = (batch.submitted(batch.id or named.get(batch.name, "")) for batch in sent)
+    sent = batches(root)
+    if not sent:
+        return {}
+    seen = slurm.queue()
+    ids = slurm.ids_by_name(seen)
+    known = (batch.submitted(batch.id or ids.get(batch.name, "")) for batch in sent)
     jobs = ((batch.name, job, keys) for batch in known for job, keys in batch.jobs())
     return {
         job: (seen[job], keys)

@@ -17,7 +17,7 @@ from zipfile import is_zipfile
 from trm_lab.errors import ConfigError
 from trm_lab.runs import RunFolder, State
 from trm_lab.study import slurm
-from trm_lab.study.attempts import batches, live_jobs
+from trm_lab.study.attempts import live_jobs
 from trm_lab.study.overview import last_sweep
 from trm_lab.study.trials import TRIALS
 
@@ -169,11 +169,13 @@ def _queued(root: Path, executor: Any) -> Iterator[str]:
     Raises:
         slurm.SilentError: it is to be sent there, and the queue does not answer.
     """
-    sent = batches(root)
+    if not slurm.available():
+        return
     kind = executor.get("kind") if isinstance(executor, dict) else executor
-    if (sent or kind == "slurm") and slurm.available():
-        for _, keys in live_jobs(sent, slurm.queue()).values():
-            yield from keys
+    if kind == "slurm":
+        slurm.queue()  # before anything is sent there its silence counts too
+    for _, keys in live_jobs(root).values():
+        yield from keys
 
 
 def _line(error: Exception) -> str:

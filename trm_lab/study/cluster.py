@@ -1,7 +1,4 @@
-"""Runs as jobs of a SLURM cluster: arrays, several runs to a job, and what became of them.
-
-`executors` hands over to this module and it uses submitit through it only.
-"""
+"""Runs as jobs of a SLURM cluster: arrays, several runs to a job, and what became of them."""
 
 import time
 from collections.abc import Collection, Sequence
@@ -13,10 +10,11 @@ from trm_lab.errors import ConfigError
 from trm_lab.runs import State
 from trm_lab.study import slurm
 from trm_lab.study.attempts import Batch, batches, damaged, forgiven_since, new_batch
-from trm_lab.study.executors import Job, Orphan, is_busy, log_of, sbatch, task_of
+from trm_lab.study.dispatch import Job, orphans, task_of
 from trm_lab.study.jobs import hinted, parameters, python
 from trm_lab.study.plan import Run
 from trm_lab.study.slurm import Queued, SilentError
+from trm_lab.study.submission import log_of, sbatch
 from trm_lab.study.worker import Work
 
 BUSY = (
@@ -154,16 +152,12 @@ class Cluster:
 
     def _identified(self, batch: Batch) -> Batch:
         """Give a batch with its id, if the queue shows jobs of its name."""
-        id = self._named().get(batch.name)
+        id = slurm.ids_by_name(self.seen).get(batch.name)
         if batch.id is not None or id is None:
             return batch
         batch = batch.submitted(id)
         batch.write(self.root)
         return batch
-
-    def _named(self) -> dict[str, str]:
-        """Give the id of every batch in the queue, by its name."""
-        return {job.name: id.split("_")[0] for id, job in self.seen.items()}
 
     def adopt(self, runs: Sequence[Run], again: bool) -> dict[str, Job]:
         """Find our jobs of an earlier driver; wait for the controller, as guessing would double."""
@@ -175,12 +169,12 @@ class Cluster:
             self.refresh()
         if not self.answered:
             raise ConfigError(f"SLURM does not answer ({self.unheard}); nothing was submitted")
-        named = self._named()
+        ids = slurm.ids_by_name(self.seen)
         for path in damaged(self.root):
-            if path.stem in named:
+            if path.stem in ids:
                 raise ConfigError(
                     f"{path}: cannot be read, so it is not known which runs job "
-                    f"{named[path.stem]} holds; `scancel {named[path.stem]}`, then remove the file"
+                    f"{ids[path.stem]} holds; `scancel {ids[path.stem]}`, then remove the file"
                 )
         keyed, newest = {run.key: run for run in runs}, dict[str, tuple[Job, Batch]]()
         for batch in batches(self.root):
@@ -193,8 +187,7 @@ class Cluster:
             for key, (job, batch) in newest.items()
             if self._heard_of(job, batch, keyed[key], again)
         }
-        orphans = {run.key: Orphan(run) for run in runs if run.key not in found and is_busy(run)}
-        return found | orphans
+        return found | orphans(run for run in runs if run.key not in found)
 
     def _heard_of(self, job: Job, batch: Batch, run: Run, again: bool) -> bool:
         """Say whether the newest job of a run is still to be heard of.
@@ -207,7 +200,7 @@ class Cluster:
             there = None  # an id of another time or cluster
         ended = run.folder.state() in (State.FAILED, State.CANCELLED)
         if there is not None and there.live:
-            return not ended or is_busy(run)
+            return not ended or run.folder.busy()
         if there is not None and there.state in RETURNING:
             return True
         return not (again or forgiven_since(run.folder, job.id))
@@ -252,7 +245,7 @@ class _SlurmJob:
         One look is not enough: a job that SLURM puts back passes through an end.
         """
         self._look()
-        if self.run.folder.state().final and not is_busy(self.run):
+        if self.run.folder.state().final and not self.run.folder.busy():
             return True
         return self.missed >= (GONE_LOOKS if self.state else UNKNOWN_LOOKS)
 

@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from trm_lab.runs import State
-from trm_lab.study.agenda import BADLY, Agenda
+from trm_lab.study.agenda import Agenda
 from trm_lab.study.attempts import attempted, forgive, in_vain, progress, tail
+from trm_lab.study.dispatch import Executor, Job, Orphan
 from trm_lab.study.driver_lock import sole_driver
-from trm_lab.study.executors import Executor, Job, Orphan, build_executor, is_busy
+from trm_lab.study.executors import build_executor
 from trm_lab.study.index import Say, agenda_of
 from trm_lab.study.machine import installed
 from trm_lab.study.matrix import no_cell
@@ -165,12 +166,12 @@ class _Driver:
             self.listen(Event(keyed[key], State.RUNNING))
         self.ready = [run for run in left if run.key not in self.active]
         others = [run for key, run in self.agenda.runs.items() if key not in keyed]
-        self.ended = [run for run in others if run.folder.state() in BADLY]
+        self.ended = [run for run in others if run.folder.state().ended_badly]
         if again:
             for run in self.ready:
                 forgive(run.folder)
                 run.folder.asked_to_cancel(clear=True)
-                if run.folder.state() in BADLY:
+                if run.folder.state().ended_badly:
                     run.folder.mark(State.WAITING, "")  # for whoever looks meanwhile
 
     def tell_of_strays(self) -> None:
@@ -242,7 +243,7 @@ class _Driver:
                 self.stop(active, active.ends_as)
         if not done:
             return
-        if is_busy(run):  # our process has ended, but one of an earlier driver works on
+        if run.folder.busy():  # our process has ended, but one of an earlier driver works on
             active.job = Orphan(run)
             return
         del self.active[run.key]

@@ -7,7 +7,8 @@ from typing import Any
 
 from trm_lab.config.execution import Execution, Slurm
 from trm_lab.errors import ConfigError
-from trm_lab.study.executors import sbatch, script
+from trm_lab.study.machine import THREADS
+from trm_lab.study.submission import sbatch, script
 from trm_lab.study.worker import Drive
 
 HINTS = (
@@ -96,8 +97,7 @@ def _by_srun(setting: Slurm) -> bool:
 
 def _limits(threads: int | None) -> list[str]:
     """Limit the thread pools of a job from its very start."""
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    return [f"export {name}={threads}" for name in names] if threads else []
+    return [f"export {name}={threads}" for name in THREADS] if threads else []
 
 
 def hinted(text: str) -> str:

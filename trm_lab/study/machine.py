@@ -9,6 +9,8 @@ from trm_lab.config.execution import Execution
 from trm_lab.errors import ConfigError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""Variables that limit the thread pools of a process, from its very start."""
 
 
 def cores() -> int:

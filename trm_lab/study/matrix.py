@@ -35,8 +35,8 @@ from trm_lab.study.combinations import (
 )
 from trm_lab.study.names import apart, name_problems
 from trm_lab.study.overlaps import overlaps
+from trm_lab.study.problems import noted, validated
 from trm_lab.study.space import held_problems, late, parameter_problems, policy, value_problems
-from trm_lab.study.unsound import noted, sound
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def expand_study(
     Raises:
         ConfigError: every error of the study and of its cells.
     """
-    study, source, problems = sound(source)
+    study, source, problems = validated(source)
     cells: tuple[Cell, ...] = ()
     with noted(problems):
         refuse_size(study, source, most)

@@ -12,7 +12,7 @@ from trm_lab.errors import ConfigError
 from trm_lab.paths import RESULTS, expect
 from trm_lab.runs import RunFolder, State
 from trm_lab.study import slurm
-from trm_lab.study.attempts import batches, live_jobs, newest_jobs
+from trm_lab.study.attempts import live_jobs, newest_jobs
 from trm_lab.study.trials import trial_files
 
 
@@ -104,10 +104,10 @@ def _said(root: Path, asked: dict[str, str]) -> tuple[dict[str, str], str]:
     if not asked:
         return {}, ""
     try:
-        seen = slurm.queue()
+        live = live_jobs(root)
     except slurm.SilentError as error:
         return {}, f"SLURM does not answer: {error}"
-    return {job: there.waits for job, (there, _) in live_jobs(batches(root), seen).items()}, ""
+    return {job: there.waits for job, (there, _) in live.items()}, ""
 
 
 def _open(state: State) -> bool:

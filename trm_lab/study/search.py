@@ -16,13 +16,13 @@ from optuna.trial import FrozenTrial, TrialState
 
 from trm_lab.errors import ConfigError
 from trm_lab.runs import Labels, RunFolder, State
-from trm_lab.study.agenda import BADLY, MatrixAgenda, goes_on
-from trm_lab.study.ahead import unpruned
+from trm_lab.study.agenda import MatrixAgenda, goes_on
 from trm_lab.study.arm import AGAIN, DECIDED, WAS, Arm
 from trm_lab.study.attempts import forgive
 from trm_lab.study.journal import RUN, Journal
 from trm_lab.study.matrix import Cell, checked, slug
 from trm_lab.study.plan import Plan, Run
+from trm_lab.study.search_ahead import unpruned
 from trm_lab.study.space import label, overlay, settings
 from trm_lab.study.trials import TRIALS, spent_text, told_in, write_trial
 from trm_lab.study.values import evaluations, objectives
@@ -158,7 +158,7 @@ class SearchAgenda:
         if not goes_on(run, self.again):
             self.close(run)
             return None
-        if folder.state() in BADLY:
+        if folder.state().ended_badly:
             forgive(folder)
         return run
 

@@ -75,6 +75,11 @@ def queue() -> dict[str, Queued]:
     return found
 
 
+def ids_by_name(jobs: dict[str, Queued]) -> dict[str, str]:
+    """Give the id of jobs by their name; jobs of an array share both: 12_3 is of 12."""
+    return {job.name: id.split("_")[0] for id, job in jobs.items()}
+
+
 def accounted(id: str, name: str) -> str:
     """Give the last state of a job from the accounts; empty where they know none of that name."""
     try:

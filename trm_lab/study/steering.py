@@ -5,7 +5,7 @@ from pathlib import Path
 
 from trm_lab.runs import State
 from trm_lab.study import slurm
-from trm_lab.study.attempts import batches, forgive, live_jobs
+from trm_lab.study.attempts import forgive, live_jobs
 from trm_lab.study.overview import Row
 
 
@@ -24,8 +24,9 @@ def cancel(root: Path, rows: list[Row], *, driven: bool, others: Collection[str]
     if driven:
         return
     wanted = {row.key for row in rows}
+    live = live_jobs(root) if slurm.available() else {}
     slurm.cancel(
-        job for job, keys in _jobs(root).items() if wanted & set(keys) and not {*keys} & {*others}
+        job for job, (_, keys) in live.items() if wanted & {*keys} and not {*keys} & {*others}
     )
     for row in rows:
         if not row.folder.busy():
@@ -39,18 +40,10 @@ def strays(root: Path, known: Collection[str]) -> dict[str, tuple[str, ...]]:
     They are left where a study has lost a cell.  Nothing is told while the queue does not answer.
     """
     try:
-        jobs = _jobs(root)
+        live = live_jobs(root)
     except slurm.SilentError:
         return {}
-    return {job: keys for job, keys in jobs.items() if not set(keys) & set(known)}
-
-
-def _jobs(root: Path) -> dict[str, tuple[str, ...]]:
-    """Give the study's jobs in the queue, each with its runs' keys."""
-    sent = batches(root)
-    if not sent or not slurm.available():
-        return {}
-    return {job: keys for job, (_, keys) in live_jobs(sent, slurm.queue()).items()}
+    return {job: keys for job, (_, keys) in live.items() if not {*keys} & {*known}}
 
 
 def retry(rows: list[Row]) -> None:

@@ -18,8 +18,17 @@ from trm_lab.config.loops import FullLoop, SlotCarry
 from trm_lab.config.recipe import Recipe
 from trm_lab.config.supervision import Stablemax
 from trm_lab.config.training import AdamATan2, AdamW
-from trm_lab.families import Family, family
-from trm_lab.stands import Side, Stand, acts_as, apart, between, fact, fact_of_hrm, side
+from trm_lab.discrepancies.families import Family, family
+from trm_lab.discrepancies.stands import (
+    Side,
+    Stand,
+    acts_as,
+    apart,
+    between,
+    fact,
+    fact_of_hrm,
+    side,
+)
 
 GROUPS = 1000
 """Training puzzles of the published Sudoku and Maze sets: drawn rows / 1000 are "epochs"."""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trm_lab.config.test_time import SELECTORS
-from trm_lab.selection import Trials, choose, pick, votes
+from trm_lab.selectors import Trials, choose, pick, votes
 
 
 def trials(halt: list[float], residual: list[float], same: list[int], solved: list[bool]) -> Trials:

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from trm_lab.config.gradient import Gradient
 from trm_lab.config.recipe import Recipe
 from trm_lab.config.remarks import computation
-from trm_lab.families import family
+from trm_lab.discrepancies.families import family
 
 Side = Literal["paper", "code", "both", "neither"]
 """Neither is also where the recipe goes beyond both, or the point does not apply to it."""

@@ -1,4 +1,4 @@
-"""What can still be looked at of a study with errors, so that all of them are said at once."""
+"""The errors of a study, said all at once: what can still be looked at of one that has some."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +28,7 @@ def noted(problems: list[str]) -> Iterator[None]:
         problems += str(error).split("\n")
 
 
-def sound(source: Source) -> tuple[Study, Source, list[str]]:
+def validated(source: Source) -> tuple[Study, Source, list[str]]:
     """Validate a study; give it, its source and a line for every error.
 
     Where there are errors and no cell depends on what is wrong, the study is without it, and a
