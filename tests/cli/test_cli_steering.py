@@ -20,7 +20,7 @@ from tests.study.tiny import DEEP, HERE, SHALLOW, trials, written
 from trm_lab.cli import steering
 from trm_lab.errors import ConfigError
 from trm_lab.runs import RunFolder, State
-from trm_lab.study import checkup, slurm
+from trm_lab.study import checkup, driver_lock, slurm
 from trm_lab.study import steering as study_steering
 from trm_lab.study.attempts import attempted, in_vain
 from trm_lab.study.driver_lock import driven as is_driven
@@ -342,6 +342,19 @@ def test_a_driver_that_was_killed_is_told_and_one_that_was_interrupted_is_not(tm
     assert failure(tmp_path) == f"{holder(tmp_path)}: was killed, or could not begin"
     (tmp_path / ".driver.json").write_text(json.dumps({"pid": gone.pid, "host": "elsewhere"}))
     assert failure(tmp_path) == ""  # nobody here can know
+
+
+def test_a_driver_that_ended_on_a_full_disk_is_not_called_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "disk full")
+
+    with sole_driver(tmp_path):
+        assert (tmp_path / ".driver.json").exists()
+        monkeypatch.setattr(driver_lock, "name_driver", full)
+    monkeypatch.setattr(driver_lock.os, "kill", full)  # as if it had left
+    assert failure(tmp_path) == ""
 
 
 def test_a_driver_in_the_background_that_cannot_go_on_is_told(driven: Path):
