@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from law_cases import LOSSES, SHARES, Case, columns, name
+from scipy.stats import t
 
 from trm_lab.fit import fit
 from trm_lab.laws import BNSL, M3, M4, LogQuadratic, Power, Saturating
@@ -94,6 +95,19 @@ def test_groups_share_an_amplitude_as_the_law_has_it(case: Case, one: str):
         names = [n if n == one else f"{n}[{arm}]" for n in law.names]
         rtol = 1e-6 if isinstance(law, HARD) else 1e-9
         np.testing.assert_allclose(found.coefficients.sel(param=names), each, rtol=rtol)
+
+
+@pytest.mark.parametrize(("case", "one"), AMPLITUDES)
+def test_profiles_of_amplitudes_end_where_chance_does(case: Case, one: str):
+    law, rows = case[0], planted(case, 2.0)
+    rows["y"] = rows["y"] * np.exp(0.002 * np.random.default_rng(1).standard_normal(60))
+    settings = {"objective": "least_squares", "cluster": np.arange(60), "starts": 2}
+    made = fit(rows, "y", law, interval="profile", **settings)
+    df = 60 - len(law.names)
+    for end in made.ci.sel(param=one).values:
+        held = fit(rows, "y", law.hold(**{one: end}), interval="none", **settings)
+        lost = held.attrs["objective_value"] / made.attrs["objective_value"] - 1
+        assert df * lost == pytest.approx(t.ppf(0.975, df) ** 2, rel=1e-3)
 
 
 @pytest.mark.parametrize("tau", [3.0, 15.0, 60.0, 200.0])
