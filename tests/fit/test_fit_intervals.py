@@ -27,7 +27,7 @@ COUNTS = {
 @pytest.mark.parametrize(
     ("objective", "interval"),
     [
-        *(("huber", kind) for kind in ("bootstrap", "sandwich", "wald")),
+        *(("huber", kind) for kind in ("bootstrap", "wald")),
         *(("least_squares", kind) for kind in ("bootstrap", "wild", "sandwich", "wald", "profile")),
         *(("student_t", kind) for kind in ("bootstrap", "wald", "profile")),
         ("scaled_huber", "wald"),
@@ -84,6 +84,15 @@ def test_a_wild_bootstrap_flips_residuals_to_fits_without_their_cluster(rows: in
 def test_a_wild_bootstrap_is_for_least_squares(objective: str):
     with pytest.raises(ConfigError, match=f"is for least_squares, not {objective}; give bootstrap"):
         fit(LOSS, "y", "PowerFloor(x)", objective=objective, interval="wild")
+
+
+@pytest.mark.parametrize("objective", ["huber", "scaled_huber", "student_t", "beta_binomial"])
+def test_a_sandwich_is_for_squares(objective: str):
+    counts = "binomial" in objective
+    data, law = (COUNTS, "Logistic(x)") if counts else (LOSS, "PowerFloor(x)")
+    said = f"sandwich: is for least_squares and quasi_binomial, not {objective}; give bootstrap"
+    with pytest.raises(ConfigError, match=said):
+        fit(data, ("k", "m") if counts else "y", law, objective=objective, interval="sandwich")
 
 
 # -- counts --------------------------------------------------------------------------------------

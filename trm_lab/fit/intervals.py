@@ -14,7 +14,6 @@ from scipy import optimize, special
 
 from trm_lab.fit.clusters import resample
 from trm_lab.fit.likelihood import EXTRAS, hessian, negative
-from trm_lab.fit.objectives import huber_slope
 from trm_lab.fit.problem import Problem
 from trm_lab.fit.search import refit
 from trm_lab.fit.separation import CONDITION
@@ -195,23 +194,17 @@ def dispersion(problem: Problem, u: FloatArray) -> float:
     return _pearson(problem, u) if problem.m is not None else float("nan")
 
 
-def sandwich(
-    problem: Problem, u: FloatArray, member: npt.NDArray[np.intp], n: int, extras: FloatArray
-) -> FloatArray:
-    """Give the cluster-robust covariance of the coordinates, [free, free] (CR1)."""
+def sandwich(problem: Problem, u: FloatArray, member: npt.NDArray[np.intp], n: int) -> FloatArray:
+    """Give the cluster-robust covariance of the coordinates, [free, free] (CR1).
+
+    Of squares only.  Near the median, where Huber's loss with a small delta ends, the density of
+    residuals at 0 decides, which the few rows within delta do not tell.
+    """
     r, J = problem.residual(u)
     w = problem.weights
-    objective = problem.objective
-    if objective.robust:
-        delta = objective.delta * (float(extras[0]) if len(extras) else 1.0)
-        pull, bend = huber_slope(r, delta), (np.abs(r) <= delta).astype(float)
-        if np.count_nonzero(bend) < len(u):
-            bend = np.full_like(r, float(np.mean(np.abs(r) <= delta)) + 1e-3)
-    else:
-        pull, bend = r, np.ones_like(r)
-    bread = _inverse((J * (w * bend)[:, None]).T @ J)
+    bread = _inverse((J * w[:, None]).T @ J)
     scores = np.zeros((n, len(u)))
-    np.add.at(scores, member, J * (w * pull)[:, None])
+    np.add.at(scores, member, J * (w * r)[:, None])
     rows = len(r)
     correction = n / max(n - 1, 1) * (rows - 1) / max(rows - len(u), 1)
     return np.asarray(correction * bread @ (scores.T @ scores) @ bread)
