@@ -104,6 +104,8 @@ def fit(
     spread = _spread(rows, solved, interval, draws, level, seed)
     verdict = solved.verdict
     if spread is not None and solved.found is not None:
+        if interval != "profile":  # which refits, and needs no slopes
+            spread = intervals.with_untold(rows.problem, solved.found.u, spread)
         estimate = rows.problem.own(solved.found.u)
         verdict = with_interval(
             verdict, rows.problem.law.names, spread.lower, estimate,
