@@ -357,16 +357,18 @@ def test_of_equal_names_the_one_with_the_ending_that_was_asked_for_is_proposed(
     assert done == Done(2, "", "error: rusn.csv: no such file; did you mean runs.csv?\n")
 
 
-def test_too_few_clusters_to_resample_are_counted_and_another_interval_is_named(
-    table: Path, trm_lab: TrmLab
-):
+def test_too_few_clusters_to_resample_are_counted(table: Path, trm_lab: TrmLab):
     call = ("fit", "runs.csv", "--law", "SumPower(N, D)", "--y", "loss", "--draws", "20")
     pd.read_csv(table)[lambda rows: rows["N"] < 3e7].to_csv(table, index=False)
     done = trm_lab(*call, "--cluster", "N")
     assert (done.code, done.err) == (0, "")
     assert (
         "fewer than half of the resamples of 3 clusters (N) tell 5 parameters: no interval; add "
-        "clusters, or take interval sandwich"
+        "clusters\n"
     ) in done.out
     done = trm_lab(*call, "--cluster", "N", "--interval", "sandwich")
+    assert done.code == 2
+    assert "interval sandwich: is for least_squares and quasi_binomial, not huber" in done.err
+    squares = ("--objective", "least_squares")
+    done = trm_lab(*call, "--cluster", "N", "--interval", "sandwich", *squares)
     assert "in 3 clusters (N); cluster-robust sandwich, Student t" in done.out

@@ -27,7 +27,7 @@ COUNTS = {
 @pytest.mark.parametrize(
     ("objective", "interval"),
     [
-        *(("huber", kind) for kind in ("bootstrap", "sandwich", "wald")),
+        *(("huber", kind) for kind in ("bootstrap", "wald")),
         *(("least_squares", kind) for kind in ("bootstrap", "wild", "sandwich", "wald", "profile")),
         *(("student_t", kind) for kind in ("bootstrap", "wald", "profile")),
         ("scaled_huber", "wald"),
@@ -84,6 +84,75 @@ def test_a_wild_bootstrap_flips_residuals_to_fits_without_their_cluster(rows: in
 def test_a_wild_bootstrap_is_for_least_squares(objective: str):
     with pytest.raises(ConfigError, match=f"is for least_squares, not {objective}; give bootstrap"):
         fit(LOSS, "y", "PowerFloor(x)", objective=objective, interval="wild")
+
+
+@pytest.mark.parametrize("objective", ["huber", "scaled_huber", "student_t", "beta_binomial"])
+def test_a_sandwich_is_for_squares(objective: str):
+    counts = "binomial" in objective
+    data, law = (COUNTS, "Logistic(x)") if counts else (LOSS, "PowerFloor(x)")
+    said = f"sandwich: is for least_squares and quasi_binomial, not {objective}; give bootstrap"
+    with pytest.raises(ConfigError, match=said):
+        fit(data, ("k", "m") if counts else "y", law, objective=objective, interval="sandwich")
+
+
+# -- what the rows do not tell -------------------------------------------------------------------
+
+DEPTH, SEED = np.repeat(2.0 ** np.arange(6), 4), np.tile(np.arange(4), 6)
+NOTHING = {
+    "flat": np.tile([500, 520, 490, 505], 6),
+    "all solved": np.full(24, 1000),
+    "one solved": np.eye(24, dtype=int)[23],
+}
+
+
+@pytest.mark.filterwarnings(f"ignore::{ClusterWarning.__module__}.ClusterWarning")
+@pytest.mark.parametrize("interval", ["sandwich", "wald", "bootstrap"])
+@pytest.mark.parametrize("law", ["Logistic(x)", "Gompertz(x)"])
+@pytest.mark.parametrize("case", NOTHING)
+def test_what_counts_do_not_tell_can_be_anything(case: str, law: str, interval: str):
+    data = {"x": DEPTH, "k": NOTHING[case], "m": np.full(24, 1000), "seed": SEED}
+    found = fit(data, ("k", "m"), law, cluster="seed", interval=interval, starts=2, draws=20)
+    assert found.attrs["status"] in ("at_bound", "not_separable")
+    np.testing.assert_array_equal(found.ci.sel(param=["mu", "s"]), [[-700, 700], [0, np.inf]])
+    np.testing.assert_array_equal(found.stderr.sel(param=["mu", "s"]), np.inf)
+    ceiling = found.ci.sel(param="c").values
+    if case == "one solved":  # a ceiling at any midpoint that is far enough
+        np.testing.assert_array_equal(ceiling, [0, 1])
+    elif case == "flat":
+        shares = (NOTHING[case] / 1000).reshape(6, 4)
+        assert float(found.coefficients.sel(param="c")) == pytest.approx(shares.mean(), abs=1e-6)
+        assert ceiling[0] < shares.mean() < ceiling[1]
+        if interval == "sandwich":
+            half = t.ppf(0.975, 3) * shares.mean(axis=0).std(ddof=1) / 2 * np.sqrt(23 / 21)
+            np.testing.assert_allclose(ceiling - shares.mean(), [-half, half], rtol=1e-3)
+        band = found.band.values[found.grid_x >= 4]  # nearer to the first x there may be a step
+        np.testing.assert_allclose(band, np.tile(ceiling, (len(band), 1)), atol=1e-3)
+
+
+@pytest.mark.parametrize("interval", ["sandwich", "wald", "bootstrap"])
+def test_exact_rows_tell_no_more_of_axes_that_move_together(interval: str):
+    x = np.geomspace(1, 32, 12)
+    data = {"x": x, "again": 2 * x, "y": 2 + 3 * x**-0.5, "run": np.arange(12)}
+    found = fit(
+        data, "y", "SumPower(x, again, E=2)", cluster="run", objective="least_squares",
+        interval=interval, draws=4, starts=2,
+    )  # fmt: skip
+    assert found.attrs["status"] == "not_separable"
+    powers = found.ci.sel(param=["A_x", "A_again", "alpha_x", "alpha_again"])
+    np.testing.assert_array_equal(powers, [[0, np.inf], [0, np.inf], [0, 10], [0, 10]])
+    np.testing.assert_array_equal(found.ci.sel(param="E"), [2, 2])
+
+
+def test_a_contrast_of_what_is_not_told_can_be_anything():
+    data = {
+        "x": np.tile(DEPTH, 2), "k": np.tile(NOTHING["flat"], 2), "m": np.full(48, 1000),
+        "seed": np.tile(SEED, 2), "arm": np.repeat(["a", "b"], 24),
+    }  # fmt: skip
+    found = contrast(
+        data, ("k", "m"), "Logistic(x)", "mu", by="arm", a="a", b="b", cluster="seed", draws=4,
+        starts=2,
+    )  # fmt: skip
+    np.testing.assert_array_equal(found.ci, [-1400, 1400])
 
 
 # -- counts --------------------------------------------------------------------------------------

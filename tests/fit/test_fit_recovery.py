@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 from law_cases import LOSSES, SHARES, Case, columns, name
+from scipy.stats import t
 
 from trm_lab.fit import fit
-from trm_lab.laws import BNSL, M3, M4, LogQuadratic, Saturating
+from trm_lab.laws import BNSL, M3, M4, LogQuadratic, Power, Saturating
 from trm_lab.laws import law as law_named
 
 DEPTH = np.repeat([6.0, 12.0, 18.0, 36.0, 54.0, 80.0], 3)
@@ -15,9 +16,9 @@ SMOOTH = [case for case in LOSSES if not (isinstance(case[0], BNSL) and case[0].
 """Two breaks are left out: from 60 points they are not found reliably, and the fit says so."""
 
 
-def planted(case: Case) -> dict[str, np.ndarray]:
+def planted(case: Case, stretch: float = 1.0) -> dict[str, np.ndarray]:
     law, params = case
-    where = columns(law)
+    where = columns(law, stretch)
     return {**where, "y": law.value(np.array(params, float), where)}
 
 
@@ -54,6 +55,59 @@ def test_shares_come_back_from_expected_counts(case: Case, objective: str):
     np.testing.assert_allclose(found.coefficients[free], np.array(params)[free], rtol=rtol)
     held = [p.fixed for p in law.parameters]
     np.testing.assert_array_equal(found.coefficients[held], np.array(params)[held])
+
+
+def moved(case: Case) -> list[str]:
+    """Name the amplitudes that are read elsewhere while fitting, where no column begins at 1."""
+    where = columns(case[0], 2.0)
+    return sorted(case[0].moved_by(where, case[0].centre(where)))
+
+
+AMPLITUDES = [
+    pytest.param(case, one, id=f"{name(case)} {one}",
+                 marks=[] if isinstance(case[0], Power) else pytest.mark.slow)
+    for case in [*SMOOTH, *SHARES] for one in moved(case)
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("case", "one"), AMPLITUDES)
+def test_an_amplitude_held_at_its_planted_value_leaves_the_others_theirs(case: Case, one: str):
+    law, params = case
+    held = law.hold(**{one: params[law.names.index(one)]})
+    rows = {key: np.tile(values, 2) for key, values in planted(case, 2.0).items()}
+    rows |= {"arm": np.repeat(["a", "b"], 60), "row": np.arange(120)}
+    rtol = 1e-6 if isinstance(law, HARD) else 1e-9
+    found = fit(planted(case, 2.0), "y", held, interval="none", starts=2)
+    np.testing.assert_allclose(found.coefficients, params, rtol=rtol)
+    found = fit(rows, "y", held, by="arm", cluster="row", interval="none", starts=2)
+    np.testing.assert_allclose(found.coefficients, np.repeat(params, 2), rtol=rtol)
+
+
+@pytest.mark.parametrize(("case", "one"), AMPLITUDES)
+def test_groups_share_an_amplitude_as_the_law_has_it(case: Case, one: str):
+    law, params = case
+    other = tuple(p if n == one else 0.9 * p for n, p in zip(law.names, params, strict=True))
+    rows = {key: np.tile(values, 2) for key, values in columns(law, 2.0).items()}
+    rows["y"] = np.concatenate([planted((law, each), 2.0)["y"] for each in (params, other)])
+    rows |= {"arm": np.repeat(["a", "b"], 60), "row": np.arange(120)}
+    found = fit(rows, "y", law, by="arm", share=[one], cluster="row", interval="none", starts=2)
+    for arm, each in (("a", params), ("b", other)):
+        names = [n if n == one else f"{n}[{arm}]" for n in law.names]
+        rtol = 1e-6 if isinstance(law, HARD) else 1e-9
+        np.testing.assert_allclose(found.coefficients.sel(param=names), each, rtol=rtol)
+
+
+@pytest.mark.parametrize(("case", "one"), AMPLITUDES)
+def test_profiles_of_amplitudes_end_where_chance_does(case: Case, one: str):
+    law, rows = case[0], planted(case, 2.0)
+    rows["y"] = rows["y"] * np.exp(0.002 * np.random.default_rng(1).standard_normal(60))
+    settings = {"objective": "least_squares", "cluster": np.arange(60), "starts": 2}
+    made = fit(rows, "y", law, interval="profile", **settings)
+    df = 60 - len(law.names)
+    for end in made.ci.sel(param=one).values:
+        held = fit(rows, "y", law.hold(**{one: end}), interval="none", **settings)
+        lost = held.attrs["objective_value"] / made.attrs["objective_value"] - 1
+        assert df * lost == pytest.approx(t.ppf(0.975, df) ** 2, rel=1e-3)
 
 
 @pytest.mark.parametrize("tau", [3.0, 15.0, 60.0, 200.0])

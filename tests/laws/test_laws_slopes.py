@@ -82,6 +82,20 @@ def test_amplitudes_translate_between_centre_and_origin(case: Case):
     np.testing.assert_allclose(got, numeric, atol=1e-7 * np.abs(got).max())
 
 
+AMPLITUDES = {
+    "power": {"A"}, "power_floor": {"A"}, "test_time": {"Z"}, "m3": {"B"}, "m4": {"b"},
+    "bnsl": {"b"}, "saturating": {"a"}, "power_error": {"a"},
+}  # fmt: skip
+
+
+@every_case
+def test_amplitudes_are_what_the_centre_moves(case: Case):
+    law, where = case[0], columns(case[0], 2.0)  # from 2 on: at 1 some have their centre
+    expected = AMPLITUDES.get(law.name, {one for one in law.names if one.startswith("A_")})
+    assert law.moved_by(where, law.centre(where)) == expected
+    assert law.moved_by(where, {}) == set()
+
+
 @every_case
 def test_parameters_broadcast_over_leading_axes(case: Case):
     law, params = case[0], np.array(case[1])

@@ -72,6 +72,9 @@ def contrast(
     ends = np.full(2, np.nan)
     if len(differences) > 1:
         ends = np.quantile(differences, expanded(float(made.attrs["level"]), n))
+    if np.isinf(made["stderr"].values[at]).any():  # draws stay where they were in what is not told
+        low, high = made["ci"].values[at].T
+        ends = np.array([low[0] - high[1], high[0] - low[1]])
     return xr.Dataset(
         {
             "difference": float(estimates[0] - estimates[1]),

@@ -232,10 +232,9 @@ def _note(
     elif found is None:
         notes.append("no start reached a finite optimum: no estimates; hold fewer parameters")
     elif not has and interval == "bootstrap":
-        other = ", or take interval sandwich" * (rows.problem.objective.name not in EXTRAS)
         notes.append(
             f"fewer than half of the resamples of {n} clusters ({cluster}){smallest} tell "
-            f"{count.free} parameters: no interval; add clusters{other}"
+            f"{count.free} parameters: no interval; add clusters"
         )
     elif not has and interval != "none":
         notes.append("fewer than half of the resamples tell the parameters: no interval")

@@ -12,7 +12,6 @@ from trm_lab.fit import intervals
 from trm_lab.fit.clusters import fewest
 from trm_lab.fit.data import Data, Labels
 from trm_lab.fit.dataset import report
-from trm_lab.fit.likelihood import EXTRAS
 from trm_lab.fit.objectives import LIKELIHOODS, Space
 from trm_lab.fit.problem import Problem
 from trm_lab.fit.rows import ClusterWarning, Rows, prepare
@@ -80,8 +79,11 @@ def fit(
     interval = interval or intervals.default(name_of)
     if interval not in intervals.KINDS:
         raise ConfigError(f"interval: {interval!r} is not one of {', '.join(intervals.KINDS)}")
-    if interval == "sandwich" and name_of in EXTRAS:
-        raise ConfigError(f"interval sandwich: {name_of} has none yet; give bootstrap or wald")
+    if interval == "sandwich" and name_of not in ("least_squares", "quasi_binomial"):
+        raise ConfigError(
+            f"interval sandwich: is for least_squares and quasi_binomial, not {name_of}; give "
+            "bootstrap"
+        )
     if interval == "profile" and name_of not in (*LIKELIHOODS, "quasi_binomial"):
         raise ConfigError(f"interval profile: {name_of} is no likelihood; give bootstrap or wald")
     if interval == "wild" and rows.problem.m is not None:
@@ -105,6 +107,8 @@ def fit(
     spread = _spread(rows, solved, interval, draws, level, seed)
     verdict = solved.verdict
     if spread is not None and solved.found is not None:
+        if interval != "profile":  # which refits, and needs no slopes
+            spread = intervals.with_untold(rows.problem, solved.found.u, spread)
         estimate = rows.problem.own(solved.found.u)
         verdict = with_interval(
             verdict, rows.problem.law.names, spread.lower, estimate,
@@ -154,7 +158,7 @@ def _spread(
         made = make(problem, found.u, rows.member, n, draws, seed)
         return intervals.from_draws(made, level, least)
     if interval == "sandwich":
-        covariance = intervals.sandwich(problem, found.u, rows.member, n, found.extras)
+        covariance = intervals.sandwich(problem, found.u, rows.member, n)
         return intervals.from_covariance(problem, found.u, covariance, least - 1, level)
     if interval == "wald":
         covariance, df = intervals.curvature(problem, found.u, found.extras)

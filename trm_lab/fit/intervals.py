@@ -5,7 +5,7 @@ give intervals that are too narrow (`docs/laws.md`).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,9 @@ from scipy import optimize, special
 
 from trm_lab.fit.clusters import resample
 from trm_lab.fit.likelihood import EXTRAS, hessian, negative
-from trm_lab.fit.objectives import huber_slope
 from trm_lab.fit.problem import Problem
 from trm_lab.fit.search import refit
-from trm_lab.fit.separation import CONDITION
+from trm_lab.fit.separation import CONDITION, separation
 from trm_lab.fit.verdicts import tightest
 from trm_lab.laws import GROUP, Grouped
 from trm_lab.laws.base import FloatArray
@@ -170,51 +169,47 @@ def curvature(problem: Problem, u: FloatArray, extras: FloatArray) -> tuple[Floa
         low = np.array([*lower, *np.full(len(extras), -60.0)])
         high = np.array([*upper, *np.full(len(extras), 60.0)])
         H = hessian(negative(problem), np.array([*u, *inner]), low, high)
-        told = np.diag(H)[len(u) :] > 1e-3  # a flat extra, such as rho at 0, is known by its bound
-        keep = np.flatnonzero(np.concatenate([np.ones(len(u), dtype=bool), told]))
-        return np.asarray(_inverse(H[np.ix_(keep, keep)])[: len(u), : len(u)]), df
-    if name == "quasi_binomial":
-        gram = (J * w[:, None]).T @ J
-        return np.asarray(max(_pearson(problem, u), 1.0) * _inverse(gram)), df
-    gram = (J * w[:, None]).T @ J
-    return np.asarray(float(w @ r**2) / max(df, 1) * _inverse(gram)), df
+        bent = np.diag(H)[len(u) :] > 1e-3  # a flat extra, such as rho at 0, is known by its bound
+        keep = np.flatnonzero(np.concatenate([np.ones(len(u), dtype=bool), bent]))
+        told, lost = _inverse(H[np.ix_(keep, keep)])
+        return np.asarray((told + lost)[: len(u), : len(u)]), df
+    told, lost = _inverse((J * w[:, None]).T @ J)
+    return np.asarray(_noise(problem, u) * (told + lost)), df
 
 
-def _pearson(problem: Problem, u: FloatArray) -> float:
-    """Give Pearson's chi-square over its degrees of freedom."""
+def _noise(problem: Problem, u: FloatArray) -> float:
+    """Give the variance of residuals; of counts Pearson's dispersion, which is at least 1."""
+    if problem.m is not None:
+        return max(dispersion(problem, u), 1.0)
+    r, _ = problem.residual(u)
+    return float(problem.weights @ r**2) / max(len(r) - len(u), 1)
+
+
+def dispersion(problem: Problem, u: FloatArray) -> float:
+    """Give Pearson's chi-square over its degrees of freedom; NaN where there are no counts."""
     if problem.m is None:
-        return 1.0
+        return float("nan")
     params, _ = problem.decode(u)
     p = np.clip(problem.law.centred(params, problem.X, problem.centre)[0], 1e-12, 1 - 1e-12)
     score = problem.weights @ (problem.m * (problem.y - p) ** 2 / (p * (1 - p)))
     return float(score / max(len(p) - len(u), 1))
 
 
-def dispersion(problem: Problem, u: FloatArray) -> float:
-    """Give Pearson's dispersion of a fit of counts; NaN for others."""
-    return _pearson(problem, u) if problem.m is not None else float("nan")
+def sandwich(problem: Problem, u: FloatArray, member: npt.NDArray[np.intp], n: int) -> FloatArray:
+    """Give the cluster-robust covariance of the coordinates, [free, free] (CR1).
 
-
-def sandwich(
-    problem: Problem, u: FloatArray, member: npt.NDArray[np.intp], n: int, extras: FloatArray
-) -> FloatArray:
-    """Give the cluster-robust covariance of the coordinates, [free, free] (CR1)."""
+    Of squares only.  Near the median, where Huber's loss with a small delta ends, the density of
+    residuals at 0 decides, which the few rows within delta do not tell.  Clusters do not differ in
+    what no row tells, which is no certainty: there `curvature` stands.
+    """
     r, J = problem.residual(u)
     w = problem.weights
-    objective = problem.objective
-    if objective.robust:
-        delta = objective.delta * (float(extras[0]) if len(extras) else 1.0)
-        pull, bend = huber_slope(r, delta), (np.abs(r) <= delta).astype(float)
-        if np.count_nonzero(bend) < len(u):
-            bend = np.full_like(r, float(np.mean(np.abs(r) <= delta)) + 1e-3)
-    else:
-        pull, bend = r, np.ones_like(r)
-    bread = _inverse((J * (w * bend)[:, None]).T @ J)
+    bread, lost = _inverse((J * w[:, None]).T @ J)
     scores = np.zeros((n, len(u)))
-    np.add.at(scores, member, J * (w * pull)[:, None])
+    np.add.at(scores, member, J * (w * r)[:, None])
     rows = len(r)
     correction = n / max(n - 1, 1) * (rows - 1) / max(rows - len(u), 1)
-    return np.asarray(correction * bread @ (scores.T @ scores) @ bread)
+    return np.asarray(correction * bread @ (scores.T @ scores) @ bread + _noise(problem, u) * lost)
 
 
 def from_covariance(
@@ -226,9 +221,8 @@ def from_covariance(
     logarithm) and stay inside its bounds.
     """
     law = problem.law
-    centred, slopes = problem.decode(u)
-    inner = law.own_jacobian(centred, problem.centre) * slopes
-    inner = inner[:, problem.free]
+    centred, _ = problem.decode(u)
+    inner = problem.own_slopes(u)
     whole = inner @ covariance @ inner.T
     own = law.own(centred, problem.centre)
     stderr = np.sqrt(np.maximum(np.diag(whole), 0.0))
@@ -245,6 +239,20 @@ def from_covariance(
         lower[i] = max(lower[i], parameter.lower)
         upper[i] = min(upper[i], parameter.upper)
     return Spread(lower, upper, stderr, whole, np.zeros((0, len(own))))
+
+
+def with_untold(problem: Problem, u: FloatArray, spread: Spread) -> Spread:
+    """Give the spread where what the rows do not tell has all that it can be as its interval.
+
+    Resamples leave that where it was, and no score of a cluster moves it: no certainty.
+    """
+    untold = separation(problem, u).untold(problem.own_slopes(u)) & ~np.isnan(spread.lower)
+    bounds = np.array([(p.lower, p.upper) for p in problem.law.parameters])
+    return replace(
+        spread, lower=np.where(untold, bounds[:, 0], spread.lower),
+        upper=np.where(untold, bounds[:, 1], spread.upper),
+        stderr=np.where(untold, np.inf, spread.stderr),
+    )  # fmt: skip
 
 
 def default(objective: str) -> str:
@@ -299,7 +307,7 @@ def profile(
         if problem.objective.name in EXTRAS:
             return 2 * (found - value) - z2
         if problem.objective.space == "count":
-            return (found - value) / max(_pearson(problem, u), 1.0) - t2
+            return (found - value) / _noise(problem, u) - t2
         return (found / value - 1) * max(rows - len(u), 1) - t2
 
     for i, parameter in enumerate(problem.law.parameters):
@@ -308,7 +316,8 @@ def profile(
             continue
         for side, bound in ((-1.0, parameter.lower), (1.0, parameter.upper)):
             end = quick.lower[i] if side < 0 else quick.upper[i]
-            step = abs(end - own[i]) or 1e-3 * max(abs(own[i]), 1e-3)
+            step = abs(end - own[i])
+            step = step if 0 < step < np.inf else 1e-3 * max(abs(own[i]), 1e-3)
             inside, outside = own[i], own[i] + side * step
             for _ in range(12):
                 outside = max(outside, bound) if side < 0 else min(outside, bound)
@@ -316,7 +325,7 @@ def profile(
                     break
                 inside, outside = outside, own[i] + side * 2 * abs(outside - own[i])
             if lost(held(parameter.name, outside)[0]) <= 0:
-                found = bound if outside == bound else side * np.inf
+                found = bound
             else:
                 found = optimize.brentq(
                     lambda at, name=parameter.name: lost(held(name, at)[0]),
@@ -326,10 +335,14 @@ def profile(
     return Spread(lower, upper, quick.stderr, quick.covariance, quick.draws)
 
 
-def _inverse(matrix: FloatArray) -> FloatArray:
-    """Invert a symmetric matrix; what the data cannot tell has a huge variance, not a tiny one."""
+def _inverse(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Invert a symmetric matrix: what the data tell, and what they do not tell but for rounding.
+
+    The second, to be added, is a huge variance, not a tiny one.
+    """
     scale = np.sqrt(np.maximum(np.diag(matrix), 1e-200))  # 1e-300 would overflow
     values, vectors = np.linalg.eigh(matrix / np.outer(scale, scale))
-    values = np.maximum(values, 1e-14 * max(float(values.max()), 1e-300))
-    inverse = (vectors / values) @ vectors.T
-    return np.asarray(inverse / np.outer(scale, scale))
+    most = max(float(values.max()), 1e-300)
+    told = values > most / CONDITION**2
+    root = vectors / np.sqrt(np.where(told, values, 1e-14 * most)) / scale[:, None]
+    return root[:, told] @ root[:, told].T, root[:, ~told] @ root[:, ~told].T

@@ -135,6 +135,11 @@ class Problem:
         """Give the law's own parameters, [K]."""
         return self.law.own(self.decode(u)[0], self.centre)
 
+    def own_slopes(self, u: FloatArray) -> FloatArray:
+        """Give d(the law's own parameters)/du, [K, free]."""
+        centred, slopes = self.decode(u)
+        return (self.law.own_jacobian(centred, self.centre) * slopes)[:, self.free]
+
     def from_own(self, params: FloatArray) -> FloatArray:
         """Give the free coordinates of the law's own parameters."""
         return self.encode(self.law.from_own(params, self.centre))

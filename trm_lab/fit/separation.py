@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from trm_lab.fit.problem import Problem
 from trm_lab.laws.base import Columns, FloatArray
@@ -16,6 +17,8 @@ _INFLATED = 100.0
 """Variance against that with all other parameters known, above which it is theirs, not noise."""
 _ALONG = 0.99
 """Correlation of the errors of parameters that trade places."""
+_AWAY = 1e-3
+"""Share of a quantity's slopes along what the rows do not tell that is more than rounding."""
 _SILENT = 1e-9
 """Share of the data's size below which moving a parameter by its unit moves nothing."""
 _ROUNDING = 3e-8
@@ -34,7 +37,7 @@ class Separation:
     names: tuple[str, ...]
     """The free parameters."""
     lengths: FloatArray
-    """Lengths of their slopes, [free]."""
+    """Lengths of their slopes, at least what is silent, [free]."""
     values: FloatArray
     """Singular values of the slopes scaled to length 1, [direction]."""
     directions: FloatArray
@@ -46,6 +49,12 @@ class Separation:
     """Parameters that move nothing."""
     entangled: tuple[str, ...]
     """Parameters that the rows cannot tell apart, the silent ones among them."""
+
+    def untold(self, slopes: FloatArray) -> npt.NDArray[np.bool_]:
+        """Which quantities of slopes [..., free] move where the rows tell nothing but rounding."""
+        scaled = slopes / self.lengths
+        away = scaled @ self.directions[self.values * CONDITION <= self.values[:1]].T
+        return np.asarray(np.linalg.norm(away, axis=-1) > _AWAY * np.linalg.norm(scaled, axis=-1))
 
 
 def separation(problem: Problem, u: FloatArray) -> Separation:
@@ -65,7 +74,8 @@ def separation(problem: Problem, u: FloatArray) -> Separation:
     names = np.array([p.name for p in free], dtype=object)
     size = float(np.linalg.norm(root * problem.size(np.arange(len(problem.y)))))
     silent = lengths <= _SILENT * size
-    scaled = slopes / np.where(lengths > 0, lengths, 1.0)
+    lengths = np.maximum(lengths, _SILENT * size)
+    scaled = np.where(silent, 0.0, slopes / lengths)
     _, values, directions = np.linalg.svd(scaled, full_matrices=False)
     spread = directions.T / np.maximum(values, _ROUNDING * max(float(values[0]), 1e-300))
     inverse = spread @ spread.T

@@ -128,17 +128,17 @@ class Law(ABC):
         return {} if held & self.moved_by(X, centre) else centre
 
     def moved_by(self, X: Columns, centre: Centre) -> set[str]:
-        """Name the parameters whose value depends on the centre."""
-        names = [p.name for p in self.own_parameters]
+        """Name the parameters whose value depends on the centre.
+
+        Told by their slopes: a value can be the same at one place by chance, as x^-alpha is at an
+        alpha of 0.
+        """
         box = self.box(X)
-        with np.errstate(invalid="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             middle = np.where(np.isfinite(box).all(axis=1), box.mean(axis=1), 1.0)
-        params = np.concatenate([np.ones(self.linear), middle])
-        return {
-            name
-            for name, own, given in zip(names, self.own(params, centre), params, strict=True)
-            if own != given
-        }
+            slopes = self.own_jacobian(np.concatenate([np.ones(self.linear), middle]), centre)
+        moved = (slopes != np.eye(len(slopes))).any(axis=1)
+        return {name for name, one in zip(self.names, moved, strict=True) if one}
 
     def factors(self, nonlinear: FloatArray, centre: Centre) -> FloatArray:
         """Give the factors [..., L] from amplitudes read at `centre` to the law's own."""

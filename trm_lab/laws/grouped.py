@@ -112,7 +112,7 @@ class Grouped(Law):
 
     def centre(self, X: Columns) -> dict[str, float]:
         """The law's; none where a shared amplitude would be shared at the centre only."""
-        centre = self.law.centre(X)
+        centre = self.law.usable_centre(X)
         shared = set(self.share)
         nonlinear = {p.name for p in self.law.own_parameters if not p.linear}
         alone = nonlinear - shared
