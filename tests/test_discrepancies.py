@@ -22,7 +22,8 @@ TRM: dict[int, Side] = ALWAYS | {
     29: "neither", 31: "neither", 32: "neither",
 }  # fmt: skip
 HRM: dict[int, Side] = TRM | {
-    1: "both", 3: "both", 4: "neither", 5: "neither", 7: "both", 9: "both", 11: "both", 12: "code",
+    1: "both", 3: "both", 4: "neither", 5: "neither", 7: "both", 9: "both", 10: "both", 11: "both",
+    12: "code",
     16: "both", 21: "both", 22: "both", 24: "code", 29: "both",
 }  # fmt: skip
 LOOPED: dict[int, Side] = TRM | {
@@ -139,6 +140,7 @@ FLIPS: list[tuple[int, str, dict[str, Any], Side]] = [
     (10, "trm_att", {"supervision": {"loop": {"kind": "full_loop"}}}, "paper"),
     (10, "trm_att", {"supervision": {"loop": "full_loop", "halting": HIGH}}, "neither"),
     (10, "hrm", {"supervision": {"loop": {"kind": "full_loop"}}}, "neither"),
+    (10, "hrm", {"supervision": {"loop": "full_loop", "halting": "confidence"}}, "neither"),
     (10, "trm_att", {"supervision": {"halting": {"kind": "fixed"}}}, "neither"),
     (10, "hrm", {"supervision": {"halting": {"kind": "confidence"}}}, "neither"),
     (11, "looped", {"supervision": {"halting": {"kind": "q_learning"}}}, "neither"),

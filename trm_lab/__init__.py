@@ -14,9 +14,11 @@ if TYPE_CHECKING:
     from trm_lab.config import Recipe as Recipe
     from trm_lab.config import preset as preset
     from trm_lab.config.execution import Execution as Execution
+    from trm_lab.config.test_time import Halted as Halted
     from trm_lab.config.test_time import Rollouts as Rollouts
     from trm_lab.results import open_results as open_results
     from trm_lab.training import train as train
+    from trm_lab.training.halted import evaluate_halted as evaluate_halted
     from trm_lab.training.test_time import evaluate_run as evaluate_run
 
 _HOME = {
@@ -25,7 +27,9 @@ _HOME = {
     "preset": "trm_lab.config",
     "open_results": "trm_lab.results",
     "Execution": "trm_lab.config.execution",
+    "Halted": "trm_lab.config.test_time",
     "Rollouts": "trm_lab.config.test_time",
+    "evaluate_halted": "trm_lab.training.halted",
     "evaluate_run": "trm_lab.training.test_time",
     "train": "trm_lab.training",
 }

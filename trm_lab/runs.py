@@ -189,11 +189,9 @@ class RunFolder:
 
     def recipe(self) -> "Recipe":
         """Read the recipe back."""
-        from trm_lab.config.recipe import Recipe
-        from trm_lab.config.source import read_yaml
-        from trm_lab.config.validate import validate
+        from trm_lab.config.recorded import recorded
 
-        return validate(Recipe, read_yaml(self.recipe_file))
+        return recorded(self.recipe_file, (self.status() or {}).get("environment") or {})
 
     def ask_to_cancel(self) -> None:
         """Leave word for whoever works here, now or later, on any machine: the run is to stop."""

@@ -33,7 +33,8 @@ def test_a_grid_is_printed_and_saved(run: Path, trm_lab: TrmLab) -> None:
     )
     lines = [re.split(r" {2,}", line) for line in done.out.splitlines()]
     assert lines[0] == [
-        f"{run}: puzzle accuracy on 10 test puzzles, last weights, n 2, T 2, noise 0.2"
+        f"{run}: puzzle accuracy on 10 test puzzles, last weights, n 2, T 2, "
+        "noise 0.2 after the first rollout"
     ]
     assert lines[1] == ["steps", "rollouts", "FLOP/puzzle", "head", "vote"]
     assert [line[:2] for line in lines[2:8]] == [
@@ -83,6 +84,30 @@ def test_what_it_will_cost_is_said_before_it_starts(
     assert done == Done(2, "", expected + "error: stopped\n")
 
 
+def test_a_curve_of_thresholds_comes_from_one_run(run: Path, trm_lab: TrmLab) -> None:
+    asked = ("eval", run, "--steps", "2,3", "--rule", "confidence", "--threshold", "-1e9,0,1e9")
+    done = trm_lab(*asked)
+    assert (done.code, done.err) == (
+        0,
+        "10 puzzles x 3 rules x 3 steps, at most 0 s of one core\n",
+    )
+    lines = [re.split(r" {2,}", line) for line in done.out.splitlines()]
+    assert lines[0] == [
+        f"{run}: puzzle accuracy on 10 test puzzles, last weights, up to each one's halting step"
+    ]
+    columns = ["rule", "steps", "FLOP/puzzle", "mean steps", "puzzle accuracy", "cell accuracy"]
+    assert lines[1] == columns
+    found = [line[:2] + line[3:4] for line in lines[2:8]]
+    assert found[:2] == [["confidence -1e+09", s, "1.000"] for s in ("2", "3")]
+    assert found[4:] == [["confidence 1e+09", s, f"{s}.000"] for s in ("2", "3")]
+    file = Path(lines[8][0].removeprefix("wrote "))
+    told = json.loads(trm_lab(*asked, "--json").out)
+    assert (told["file"], told["figures"], told["N_sup"]) == (str(file), [], 3)
+    with xr.open_dataset(file) as stored:
+        accuracy = stored["puzzle_accuracy"].values.ravel().tolist()
+    assert [row["puzzle_accuracy"] for row in told["rows"]] == accuracy
+
+
 @pytest.mark.parametrize("verb", ["eval", "diagnose"])
 def test_one_thread_is_taken_unless_told(
     verb: str, run: Path, trm_lab: TrmLab, monkeypatch: pytest.MonkeyPatch
@@ -109,6 +134,22 @@ def test_one_thread_is_taken_unless_told(
         (("--weights", "ema"), "'ema' is not one of last, best, raw"),
         (("--split", "train"), "'train' is not one of test, validation"),
         (("--noise", "-1"), "noise: input should be greater than or equal to 0"),
+        (("--threshold", "1"), "--threshold: of which rule? give --rule confidence or residual"),
+        (("--rule", "residual", "--threshold", "a"), "--threshold: expected numbers with commas"),
+        (("--rule", "residual"), "--rule residual: rules.0.threshold: is required"),
+        (
+            ("--rule", "oracle", "--threshold", "1"),
+            "--rule oracle --threshold 1: rules.0.threshold: unknown setting",
+        ),
+        (
+            ("--rule", "orakle"),
+            "--rule orakle: rules.0: no such kind 'orakle'; did you mean oracle?",
+        ),
+        (("--rule", "q_learning"), "rule q_learning reads a head"),
+        (
+            ("--rule", "own", "--T", "1", "--rollouts", "1,2", "--noise", "0.1", "--figure"),
+            "leave out --rollouts, --noise, --T, --figure",
+        ),
     ],
 )
 def test_errors_say_what_is_wrong(

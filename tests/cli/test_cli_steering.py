@@ -134,6 +134,18 @@ def test_logs_are_those_of_runs_that_ended_badly_unless_one_is_named(
     assert named.splitlines()[-1] == "49"
 
 
+def test_status_and_logs_tell_the_type_of_an_error(driven: Path, root: Path, trm_lab: TrmLab):
+    run = RunFolder(root / DEEP / "seed-1")
+    error = {"type": "KeyError", "message": "'men'"}
+    run.write_status({**(run.status() or {}), "state": "failed", "error": error})
+    (line,) = [s for s in trm_lab("status", str(root)).out.splitlines() if " failed " in s]
+    assert line.endswith("  KeyError: 'men'")
+    (row,) = [r for r in json.loads(trm_lab("status", str(root), "--json").out) if r["error"]]
+    assert row["error"] == "KeyError: 'men'"
+    told = trm_lab("logs", str(root)).out.splitlines()
+    assert told[0] == "==> deep, seed 1: failed: KeyError: 'men' <=="
+
+
 def test_cancel_without_a_driver_marks_what_nobody_works_on(
     driven: Path, root: Path, trm_lab: TrmLab
 ):

@@ -38,6 +38,32 @@ def test_runs_that_have_not_begun_are_counted_as_queued(
     )
 
 
+def test_an_error_is_told_with_its_type_unless_it_is_for_the_user(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    plan = planned(tmp_path)
+    runs = list(plan.runs())
+    shown = live.Live(plan, runs)
+    for run, (kind, words, said) in zip(
+        runs,
+        (
+            ("KeyError", "'men'", "failed, KeyError: 'men'"),
+            ("AssertionError", "", "failed, AssertionError"),
+            ("ConfigError", "no such file", "failed, no such file"),
+            ("Failed", "out of memory", "failed, out of memory"),
+        ),
+        strict=True,
+    ):
+        run.folder.path.mkdir(parents=True)
+        error = {"type": kind, "message": words}
+        run.folder.write_status({"state": "failed", "error": error})
+        shown.changed(Event(run, State.FAILED, words))
+        assert capsys.readouterr().out.rstrip("\n").endswith(f": {said}")
+    runs[0].folder.mark(State.CANCELLED, "cancelled before it began")
+    shown.changed(Event(runs[0], State.CANCELLED))
+    assert capsys.readouterr().out.endswith(": cancelled\n")
+
+
 def test_runs_of_a_search_are_counted_up_to_the_most_there_can_be(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):

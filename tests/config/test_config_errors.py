@@ -56,7 +56,7 @@ CASES = {
     "training with the oracle": (
         MLP + "supervision:\n  halting: oracle\n",
         "r.yaml:3:3: supervision.halting: oracle knows the solution and is for evaluation only; "
-        "train with another rule and set eval.policy: {kind: when_halted, rule: oracle}",
+        "train with another rule, then `trm-lab eval RUN --rule oracle`",
     ),
     "a residual that bfloat16 cannot have": (
         MLP + "model:\n  gradient: implicit\n",

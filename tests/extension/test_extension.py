@@ -165,6 +165,43 @@ def test_an_installed_package_gives_kinds_by_name() -> None:
     assert type(loaded("two_latents").model.layout) is TwoLatents
 
 
+def test_a_dot_for_the_colon_of_a_path_is_told(folder: Path) -> None:
+    assert refused("my_parts.Ring") == (
+        "r.yaml:3:3: model.layout: no such kind 'my_parts.Ring'; did you mean my_parts:Ring?"
+    )
+    assert refused("a.b.Ring").endswith("did you mean a.b:Ring?")
+    assert refused("q.3").endswith("known: two_latents, one_latent, many_latents, looped")
+
+
+@pytest.mark.usefixtures("entry_point")
+def test_a_run_whose_package_is_gone_or_another_names_it(folder: Path) -> None:
+    data = recipe().as_dict()
+    data["model"]["layout"] = "ring"
+    run = RunFolder(folder / "run")
+    assert train(recipe_from(Source(data, "r")), run.path, execution=EXECUTION) is State.COMPLETED
+    own = (run.status() or {})["environment"]["own"]
+    status = json.loads(run.status_file.read_text())
+    status["environment"]["own"] = {"ring": {**own["ring"], "package": "rings 1.2"}}
+    run.status_file.write_text(json.dumps(status))
+
+    def told() -> list[str]:
+        with pytest.raises(ConfigError) as error:
+            evaluate_run(run.path, Rollouts(steps=(1,)), execution=EXECUTION)
+        return str(error.value).split("\n")
+
+    points = folder / "rings-1.2.dist-info" / "entry_points.txt"
+    points.unlink()
+    extension_module._entry_points.cache_clear()
+    assert [line.partition("no such kind ")[2][:6] for line in told()] == ["'ring'"]
+    (folder / "rings-1.2.dist-info" / "METADATA").write_text("Name: rings\nVersion: 1.3\n")
+    ran = f"{run.recipe_file}: ring was of rings 1.2 when it ran, "
+    assert told()[1:] == [f"{ran}of which 1.3 is installed"]
+    (folder / "rings-1.2.dist-info" / "METADATA").unlink()
+    points.parent.rmdir()
+    importlib.invalidate_caches()
+    assert told()[1:] == [f"{ran}which is not installed"]
+
+
 @pytest.mark.usefixtures("entry_point")
 def test_an_unknown_kind_is_told_with_the_installed_ones() -> None:
     assert refused("rung") == ("r.yaml:3:3: model.layout: no such kind 'rung'; did you mean ring?")

@@ -20,7 +20,7 @@ from trm_lab.config.test_time import SELECTORS, Subject
 from trm_lab.config.validate import validate
 from trm_lab.errors import ConfigError
 from trm_lab.plots import rollouts as figure
-from trm_lab.results.grid import rows
+from trm_lab.results.grid import perturbation, rows
 from trm_lab.runs import RunFolder
 from trm_lab.selectors import choose, pick
 
@@ -248,7 +248,22 @@ def test_the_figure_draws_the_numbers_of_the_file(run: Path) -> None:
             expected = 100 * grid["puzzle_accuracy"].sel(selector=selector, steps=steps)
             assert line.get_xdata().tolist() == [1, 2, 8]
             np.testing.assert_allclose(line.get_ydata(), expected)
-    assert "noise 0.5" in figure.caption(grid)
+    assert "(noise 0.5 after the first rollout), by supervision" in figure.caption(grid)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "no noise"),
+        ({"seed": 3}, "no noise, seed 3"),
+        ({"restarts": 1}, "random restarts after the first rollout"),
+        ({"noise": 0.25, "relative": 1, "restarts": 1, "seed": 3, "hypotheses": 2},
+         "noise 0.25 of the rms and random restarts after the first 2 rollouts, seed 3"),
+    ],
+)  # fmt: skip
+def test_what_tells_rollouts_apart_is_said_whole(changes: dict[str, Any], said: str) -> None:
+    plain = {"noise": 0.0, "relative": 0, "restarts": 0, "seed": 0, "hypotheses": 1}
+    assert perturbation(plain | changes) == said
 
 
 def test_selection_of_the_file_can_be_redone_from_its_rollouts(run: Path) -> None:

@@ -279,6 +279,11 @@ def evaluate_(
         str | None,
         typer.Option(help="head, residual, vote, oracle; all that apply if not given."),
     ] = None,
+    rule: Annotated[
+        str | None,
+        typer.Option(help="Halt puzzles by own, confidence, q_learning, residual or oracle."),
+    ] = None,
+    threshold: Annotated[str | None, typer.Option(help="Thresholds of the rule: 0,0.5.")] = None,
     split: Annotated[str, typer.Option(help="test or validation.")] = "test",
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first puzzles.")] = None,
     weights: Annotated[str, typer.Option(help="last, best or raw.")] = "last",
@@ -290,12 +295,12 @@ def evaluate_(
     figure: Annotated[bool, typer.Option("--figure", help="Draw the curves too.")] = False,
     json: Json = False,
 ) -> None:
-    """Evaluate a run at other depths (steps) and breadths (rollouts)."""
+    """Evaluate a run at other depths (steps) and breadths (rollouts), or under a halting rule."""
     options = {"noise": noise, "relative": relative, "restarts": restarts, "n": n, "T": T}
     evaluate.evaluate(
-        run, options | {"seed": seed}, {"steps": steps, "rollouts": rollouts}, select,
-        weights=weights, split=split, limit=limit, device=device, threads=threads, figure=figure,
-        json=json,
+        run, options | {"seed": seed}, {"steps": steps, "rollouts": rollouts}, select, rule=rule,
+        threshold=threshold, weights=weights, split=split, limit=limit, device=device,
+        threads=threads, figure=figure, json=json,
     )  # fmt: skip
 
 

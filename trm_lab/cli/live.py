@@ -8,7 +8,7 @@ from rich.live import Live as RichLive
 from rich.table import Table
 
 from trm_lab.accounting import account
-from trm_lab.cli.output import console, duration, say, several
+from trm_lab.cli.output import console, duration, say, several, why
 from trm_lab.runs import State
 from trm_lab.study.cost import cost
 from trm_lab.study.driver import Event
@@ -93,8 +93,8 @@ class Live:
             facts.append(f"best validation puzzle accuracy {best['puzzle_accuracy']:.3f}")
         if seconds:
             facts.append(f"{duration(seconds)} of training")
-        if event.detail:
-            facts.append(event.detail)
+        if reason := why(event.detail, status):
+            facts.append(reason)
         of = f" of at most {self.most}" if self.search else f"/{len(self.runs)}"
         say(f"[{finished}{of}] {event.run.cell.variant}, seed "
             f"{event.run.recipe.seed}: {', '.join(facts)}")  # fmt: skip

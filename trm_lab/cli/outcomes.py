@@ -122,7 +122,7 @@ def _told(row: "Row") -> dict[str, Any]:
         "attempt": row.told.get("attempt", 0),
         "job": row.job,
         "reason": row.reason,
-        "error": row.error,
+        "error": output.why(row.error, row.told),
     } | {
         name: value
         for name, value in (("role", row.role or None), ("unconverged", _unconverged(row)))

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from trm_lab.formatting import short
-from trm_lab.runs import finite
+from trm_lab.runs import State, finite
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
 
@@ -55,6 +55,17 @@ def say(text: str) -> None:
 def announce(text: str) -> None:
     """Print a line to stderr, where it does not mix with what a program reads."""
     print(text, file=sys.stderr, flush=True)
+
+
+def why(words: str, status: Mapping[str, Any]) -> str:
+    """Put its type before the words of an error that ended a run, unless it is for the user.
+
+    The words of a KeyError are but the key.  `status` is that of status.json.
+    """
+    kind = (status.get("error") or {}).get("type")
+    if status.get("state") != State.FAILED or kind in (None, "ConfigError", "Failed"):
+        return words
+    return f"{kind}: {words}" if words else str(kind)
 
 
 def several(count: int, noun: str) -> str:

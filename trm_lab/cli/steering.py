@@ -98,7 +98,8 @@ def logs(
     for row in rows:
         log = _log(row)
         told.append({"cell": row.variant, "seed": row.seed, "state": row.state.value,
-                     "error": row.error, "log": str(log), "lines": _tail(log, lines)})  # fmt: skip
+                     "error": output.why(row.error, row.told), "log": str(log),
+                     "lines": _tail(log, lines)})  # fmt: skip
     if json:
         output.as_json(told)
         return

@@ -127,7 +127,7 @@ class Supervision(Setting):
         kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", value)
         if kind == "oracle":
             raise ValueError(
-                "oracle knows the solution and is for evaluation only; train with another rule and "
-                "set eval.policy: {kind: when_halted, rule: oracle}"
+                "oracle knows the solution and is for evaluation only; train with another rule, "
+                "then `trm-lab eval RUN --rule oracle`"
             )
         return value

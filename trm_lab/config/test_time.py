@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from trm_lab.config.base import Count, Setting
+from trm_lab.config.halting import AsTrained, Rule
 from trm_lab.config.training import Steps
 
 Selector = Literal["head", "residual", "vote", "oracle"]
@@ -53,9 +54,7 @@ class Rollouts(Setting):
     @model_validator(mode="after")
     def _grid(self) -> Self:
         for name in ("steps", "rollouts"):
-            values = getattr(self, name)
-            if any(a >= b for a, b in itertools.pairwise(values)):
-                raise ValueError(f"{name} must rise, not {list(values)}")
+            _refuse_fall(name, getattr(self, name))
         if self.select and len(set(self.select)) < len(self.select):
             raise ValueError(f"select names a selector twice: {list(self.select)}")
         if self.perturbed and self.rollouts[-1] == 1:
@@ -68,6 +67,25 @@ class Rollouts(Setting):
         return self
 
 
+class Halted(Setting):
+    """Every puzzle up to its own halting step, under one rule after the other.
+
+    What `eval.policy: when_halted` of a recipe asks for, of weights that are there already.
+    """
+
+    steps: Steps = (16,)
+    """Supervision steps that a puzzle gets at most; may exceed those of training."""
+    rules: Annotated[tuple[Rule, ...], Field(min_length=1, strict=False)] = (AsTrained(),)
+    """Halting rules, each with its threshold."""
+
+    @model_validator(mode="after")
+    def _grid(self) -> Self:
+        _refuse_fall("steps", self.steps)
+        if len(set(self.rules)) < len(self.rules):
+            raise ValueError("rules: the same rule with the same threshold stands twice")
+        return self
+
+
 class Subject(Setting):
     """Which weights of a run are evaluated, on which puzzles."""
 
@@ -77,3 +95,8 @@ class Subject(Setting):
     split: Literal["test", "validation"] = "test"
     limit: int | None = Field(default=None, ge=1)
     """Only the first puzzles; all if null."""
+
+
+def _refuse_fall(name: str, values: tuple[int, ...]) -> None:
+    if any(a >= b for a, b in itertools.pairwise(values)):
+        raise ValueError(f"{name} must rise, not {list(values)}")

@@ -85,7 +85,7 @@ def _explain(detail: ErrorDetails, kind: type[BaseModel], values: Any, source: S
             what = "is required"
         case "union_tag_invalid":
             tags = [t.strip(" '") for t in context["expected_tags"].split(",")]
-            tags += [t for t in _installed(owner, word) if t not in tags]
+            tags += [t for t in _theirs(owner, word, context["tag"]) if t not in tags]
             what = f"no such kind {context['tag']!r}" + suggest(context["tag"], tags)
         case "union_tag_not_found":
             what = "needs a kind" + suggest("", _tags(kind, path))
@@ -148,11 +148,18 @@ def _named(what: str, kind: type[BaseModel], path: Path) -> Path:
     return tuple(named[len(path) :])
 
 
-def _installed(owner: type[BaseModel] | None, field: str | int) -> list[str]:
-    """Name the kinds that installed packages add to a union."""
+def _theirs(owner: type[BaseModel] | None, field: str | int, said: str) -> list[str]:
+    """Name the kinds that others add to a union: of installed packages, and a path that is meant.
+
+    `package.module.Class` is no kind, and means the import path `package.module:Class`.
+    """
     found = owner.model_fields.get(str(field)) if owner else None
     mark = extensible(found.metadata) if found else None
-    return sorted(mark.installed()) if mark else []
+    if mark is None:
+        return []
+    module, _, name = said.rpartition(".")
+    parts = [*module.split("."), name]
+    return sorted(mark.installed()) + [f"{module}:{name}"] * all(map(str.isidentifier, parts))
 
 
 def _follows(

@@ -139,11 +139,15 @@ def _halting_test(recipe: Recipe) -> Stand:
     if recipe.supervision.N_sup == 1:
         return apart("one supervision step")
     high = f" above {rule.threshold:g}" if isinstance(rule, Confidence) and rule.threshold else ""
-    if isinstance(recipe.supervision.loop, FullLoop):
-        return Stand(side(rule == Confidence(), False), f"{rule.kind}{high}, on the batch")
-    # The baseline's code compares with a q_continue that nothing trains: no rule here does.
-    expected = {"trm": Confidence(), "hrm": QLearning(), "baseline": None}[family(recipe)]
-    return Stand(side(False, rule == expected), f"{rule.kind}{high}, per slot")
+    where = "on the batch" if isinstance(recipe.supervision.loop, FullLoop) else "per slot"
+    hrm = (QLearning(), "per slot")
+    sides: dict[Family, tuple[object, object]] = {
+        "trm": ((Confidence(), "on the batch"), (Confidence(), "per slot")),
+        "hrm": (hrm, hrm),
+        # The baseline's code compares with a q_continue that nothing trains: no rule here does.
+        "baseline": (None, None),
+    }
+    return between((rule, where), *sides[family(recipe)], f"{rule.kind}{high}, {where}")
 
 
 def _continue_row(recipe: Recipe) -> Stand:
@@ -273,7 +277,7 @@ POINTS: tuple[Point, ...] = (
           _loop),
     Point(9, "exploration", "absent in TRM's text", "0.1, at least U{2..N_sup} steps",
           "supervision.exploration", _exploration),
-    Point(10, "halting test", "q > 0 on the batch",
+    Point(10, "halting test", "q > 0 on the batch (TRM), q_halt > q_continue per slot (HRM)",
           "per slot: q > 0 (TRM), q_halt > q_continue (HRM; its baseline does not train that)",
           "supervision.halting", _halting_test),
     Point(11, "row with the continue loss (86.1)", "2 passes", "crashes when switched on",

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from trm_lab.plots import style
+from trm_lab.results.grid import perturbation
 
 SELECTORS = {
     "head": "halting head",
@@ -66,10 +67,8 @@ def panels(grid: xr.Dataset) -> Figure:
 def caption(grid: xr.Dataset) -> str:
     """Describe the figure in words."""
     attrs = grid.attrs
-    how = [f"noise {attrs['noise']:g}"] * (attrs["noise"] > 0)
-    how += ["random restarts"] * bool(attrs["restarts"])
     return (
         f"Puzzle accuracy on {attrs['puzzles']} {attrs['split']} puzzles of one run by the number "
-        f"of rollouts out of which an answer is chosen ({' and '.join(how) or 'no noise'}; rollout "
-        f"0 is plain), by supervision steps; trained with N_sup {attrs['N_sup']}."
+        f"of rollouts out of which an answer is chosen ({perturbation(attrs)}), by "
+        f"supervision steps; trained with N_sup {attrs['N_sup']}."
     )

@@ -88,6 +88,17 @@ def grid_dataset(
     )
 
 
+def perturbation(attrs: Mapping[str, Any]) -> str:
+    """Say in words what tells the rollouts of a grid apart, from its attributes."""
+    unit = " of the rms" * bool(attrs["relative"])
+    how = [f"noise {attrs['noise']:g}{unit}"] * bool(attrs["noise"])
+    how += ["random restarts"] * bool(attrs["restarts"])
+    plain = attrs["hypotheses"]
+    after = f" after the first {f'{plain} rollouts' if plain > 1 else 'rollout'}" * bool(how)
+    seed = f", seed {attrs['seed']}" * bool(attrs["seed"])
+    return f"{' and '.join(how) or 'no noise'}{after}{seed}"
+
+
 def set_measures(trials: Trials, counts: np.ndarray, K: int) -> dict[str, np.ndarray]:
     """Measure the first K rollouts against the exact set of solutions, by depth.
 
