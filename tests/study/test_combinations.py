@@ -13,7 +13,10 @@ from trm_lab.config.source import parse_yaml
 from trm_lab.config.study import Study
 from trm_lab.config.validate import validate
 from trm_lab.errors import ConfigError
+from trm_lab.plots.contrasts import contrast_table
+from trm_lab.results.collect import gather
 from trm_lab.study.combinations import count
+from trm_lab.study.driver import select
 from trm_lab.study.matrix import Matrix, expand_study
 from trm_lab.study.plan import Plan, load_sweep, make_plan
 
@@ -58,7 +61,7 @@ def test_one_at_a_time_changes_one_factor_from_what_the_variant_has():
         (1, 1, 1), (1, 2, 1), (1, 3, 1), (1, 1, 2),
         (2, 2, 1), (2, 1, 1), (2, 3, 1), (2, 2, 2),
     ]  # fmt: skip
-    assert [cell.factors for cell in made.cells[:2]] == [(), (("model.T", "2"),)]
+    assert [cell.places for cell in made.cells[:2]] == [(), (("model.T", 1),)]
     assert made.cells[0].name == SHALLOW
 
 
@@ -105,6 +108,49 @@ def test_a_value_with_settings_is_excluded_by_itself_or_by_its_kind():
     assert refusal(factors("  model.T: [1, 2]\nexclude: [{model.T: true}]\n")) == (
         "tiny.yaml:22:12: exclude.0: model.T has no value True; it has 1, 2"
     )
+
+
+KS = "  model.gradient: [{kind: last_updates, k: 1}, {kind: last_updates, k: 2}]\n"
+MISSING = "exclude: [{variant: deep, model.gradient: {kind: last_updates, k: 2}}]\n"
+
+
+@pytest.mark.parametrize(("exclude", "both"), [("", [1, 2]), (MISSING, [1])])
+def test_contrasts_pair_the_same_value_where_values_share_a_kind(
+    tmp_path: Path, exclude: str, both: list[int]
+):
+    confounded = ("set: {model.n: 2}", "set: {model.n: 2, train.batch: 4}")
+    plan = planned(tmp_path, factors(KS + exclude), confounded)
+    assert plan.confounds() == [
+        "deep against shallow: 2 settings change at once: model.n, train.batch"
+    ]
+    plan.write()
+    rows = contrast_table(gather(plan.root))
+    name = "{}, model.gradient=last_updates k={}"
+    pairs = list(zip(rows["baseline"], rows["against"], strict=True))
+    assert pairs == [(name.format("shallow", k), name.format("deep", k)) for k in both]
+    assert set(rows["changed"]) == {"model.n: 1 -> 2; train.batch: 8 -> 4"}
+
+
+def test_a_cell_is_taken_by_its_name_where_values_share_a_kind(tmp_path: Path):
+    name = "deep, model.gradient=last_updates k=2"
+    plan = sliced(tmp_path, f'["{name}"]', factors(KS))
+    assert [cell.variant for cell in plan.cells] == [name]
+    assert {run.cell.variant for run in select(planned(tmp_path, factors(KS)), name)} == {name}
+    with pytest.raises(
+        ConfigError, match=r"no such cell; did you mean deep, model\.gradient=last_"
+    ):
+        select(plan, "deep, model.gradient=last_updates")
+
+
+def test_a_study_that_was_named_by_kinds_keeps_its_folders(tmp_path: Path):
+    """A value of the same kind beside it changes what a cell is called, and not where it is."""
+    alone = planned(tmp_path, factors(KS.replace(", {kind: last_updates, k: 2}", "")))
+    old = [cell.name for cell in alone.matrix.cells]
+    assert old[0].rpartition("-")[0] == "shallow-model-gradient-last-updates"
+    for name in old:
+        (alone.root / name).mkdir(parents=True)
+    grown = planned(tmp_path, factors(KS))
+    assert [cell.name for cell in grown.matrix.cells[::2]] == old
 
 
 def test_contrasts_compare_the_cells_that_both_arms_have(tmp_path: Path):

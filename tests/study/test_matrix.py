@@ -13,6 +13,7 @@ from trm_lab.config.source import parse_yaml
 from trm_lab.config.supervision import Softmax, Stablemax
 from trm_lab.config.training import AdamATan2, AdamW
 from trm_lab.errors import ConfigError
+from trm_lab.study.combinations import texts
 from trm_lab.study.matrix import Matrix, expand_study
 from trm_lab.study.plan import make_plan
 
@@ -122,6 +123,63 @@ def test_a_kind_may_be_a_factor_and_its_name_labels_the_cell():
         "deep, model.gradient=last_updates",
     ]
     assert made.cells[3].recipe.model.gradient == LastUpdates(k=3)
+
+
+KS = "  model.gradient: [{kind: last_updates, k: 1}, whole_program, {kind: last_updates, k: 2}]\n"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([1, 2.5, True, None, "fixed"], ["1", "2.5", "True", "None", "fixed"]),
+        ([{"kind": "a", "k": 1}, {"kind": "b", "k": 2}], ["a", "b"]),
+        (
+            [{"kind": "a", "k": 1, "same": 0}, {"kind": "b"}, {"kind": "a", "k": 2, "same": 0}],
+            ["a k=1", "b", "a k=2"],
+        ),
+        (["a", {"kind": "a", "k": 2}, {"kind": "a", "j": 3}], ["a", "a k=2", "a j=3"]),
+        (
+            [{"kind": "a", "k": 1, "j": 1}, {"kind": "a", "k": 1, "j": 2}, {"kind": "a", "k": 2}],
+            ["a k=1 j=1", "a k=1 j=2", "a k=2"],
+        ),
+        (
+            [{"kind": "a", "law": {"kind": "c", "p": p}, "betas": [0.9, p]} for p in (0.5, 0.7)],
+            ["a law.p=0.5 betas=[0.9, 0.5]", "a law.p=0.7 betas=[0.9, 0.7]"],
+        ),
+        ([{"k": 1}, {"k": 2}], ["{'k': 1}", "{'k': 2}"]),
+    ],
+)
+def test_values_of_one_kind_are_called_by_the_settings_in_which_they_differ(
+    values: list[Any], said: list[str]
+):
+    assert texts(values) == said
+
+
+def test_cells_whose_values_share_a_kind_have_names_of_their_own():
+    made = matrix(factors(KS))
+    assert [cell.variant for cell in made.cells] == [
+        "shallow, model.gradient=last_updates k=1",
+        "shallow, model.gradient=whole_program",
+        "shallow, model.gradient=last_updates k=2",
+        "deep, model.gradient=last_updates k=1",
+        "deep, model.gradient=whole_program",
+        "deep, model.gradient=last_updates k=2",
+    ]
+    assert [c.recipe.model.gradient for c in made.cells[:3:2]] == [LastUpdates(k=k) for k in (1, 2)]
+    assert made.cells[0].name.startswith("shallow-model-gradient-last-updates-k-1-")
+    assert refusal(factors(KS + "exclude: [{model.gradient: {kind: last_updates, k: 3}}]\n")) == (
+        "tiny.yaml:22:12: exclude.0: model.gradient has no value {'kind': 'last_updates', 'k': 3}; "
+        "it has last_updates k=1, whole_program, last_updates k=2"
+    )
+
+
+def test_two_cells_of_one_name_are_refused():
+    clash = variant("model.n: 2")[1].replace("deep", '"shallow, model.T=2"')
+    settings = factors("  model.T: [1, 2]\nmode: one_at_a_time\n")
+    assert refusal((VARIANTS, clash), settings, ("[deep]", '["shallow, model.T=2"]')) == (
+        "tiny.yaml:19:6: variants.1.name: two cells are named 'shallow, model.T=2'; rename a "
+        "variant or a value"
+    )
 
 
 def test_a_folder_is_a_readable_slug_and_eight_digits_of_the_id():
@@ -362,7 +420,8 @@ def test_an_argument_inside_a_factors_value_may_leave_cells_apart():
         (
             factors("  model.gradient: [{kind: last_updates, k: 1}, {kind: last_updates, k: 2}]\n"),
             "model.gradient.k=3",
-            "'shallow, model.gradient=last_updates' and 'shallow, model.gradient=last_updates'",
+            "'shallow, model.gradient=last_updates k=1' and "
+            "'shallow, model.gradient=last_updates k=2'",
         ),
     ],
 )

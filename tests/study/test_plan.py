@@ -93,6 +93,16 @@ def test_plan_json_describes_every_cell(tmp_path: Path):
     }  # fmt: skip
 
 
+def test_plan_json_has_the_values_of_the_factors_whole(tmp_path: Path):
+    values = "[{kind: last_updates, k: 1}, whole_program]"
+    factors = f"factors: {{model.gradient: {values}, model.T: [2]}}\nseeds:"
+    made = json.loads(json.dumps(planned(tmp_path, ("seeds:", factors)).as_dict()))
+    assert [cell["factors"] for cell in made["cells"][:2]] == [
+        {"model.gradient": {"kind": "last_updates", "k": 1}, "model.T": 2},
+        {"model.gradient": "whole_program", "model.T": 2},
+    ]
+
+
 def test_the_defaults_of_a_plan_are_one_single_threaded_process_per_core():
     plan = make_plan(study())
     assert plan.root == Path("runs/tiny")

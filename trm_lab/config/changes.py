@@ -134,6 +134,17 @@ def nest(path: Path, value: Any) -> Any:
     return value
 
 
+def leaves(data: Any, prefix: str = "") -> dict[str, Any]:
+    """Give the settings of nested mappings by their dotted names."""
+    if not isinstance(data, dict):
+        return {prefix: data}
+    return {
+        name: value
+        for key, part in data.items()
+        for name, value in leaves(part, f"{prefix}.{key}" if prefix else key).items()
+    }
+
+
 def _paths(value: Any) -> Iterator[Path]:
     yield ()
     parts: Iterable[tuple[str | int, Any]] = ()

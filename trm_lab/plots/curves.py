@@ -121,7 +121,7 @@ def draw(
 @style.styled
 def panels(tree: xr.DataTree, y: Y = "validation") -> Figure:
     """Draw the same curves against updates and against FLOPs."""
-    fig = style.figure(style.WIDE, max(2.7, 0.8 + 0.13 * run_table(tree)["cell"].nunique()))
+    fig = style.figure(style.WIDE, 2.7)
     left, right = fig.subplots(1, 2, sharey=True)
     draw(tree, left, x="updates", y=y, names=False)
     draw(tree, right, x="flops", y=y, names=False)

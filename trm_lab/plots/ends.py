@@ -1,12 +1,16 @@
 """Names written at the ends of lines, moved apart where they would overlap."""
 
-from textwrap import fill
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.transforms import ScaledTranslation
 from scipy.optimize import isotonic_regression
 
 from trm_lab.plots import style
+from trm_lab.plots.names import brief, distinct, wrapped
 
 LINE = 1.22
 """Height of a line of text over its size."""
@@ -39,31 +43,54 @@ def spread(wanted: np.ndarray, sizes: np.ndarray, low: float, high: float) -> np
 def name_lines(*panels: Axes) -> None:
     """Write the label of each line right of its axes, with a thin stroke to the line's end.
 
-    Lines whose label begins with an underscore have no name.  All axes are of one figure, which is
-    laid out first.
+    What all labels of a panel share is left out.  Lines whose label begins with an underscore have
+    no name.  All axes are of one figure, which is laid out first, and grows where names need it.
     """
-    fig = panels[0].figure
-    style.lay_out(fig)
-    points = 72 / fig.dpi
-    for ax in panels:
-        lines = [line for line in ax.get_lines() if not str(line.get_label()).startswith("_")]
-        if not lines:
-            continue
+    named = [(ax, lines) for ax in panels if (lines := _named(ax))]
+    texts = [
+        [wrapped(name) for name in distinct(brief([str(line.get_label()) for line in lines]))]
+        for _, lines in named
+    ]
+    sizes = [
+        np.array([(1 + text.count("\n")) * style.TEXT * LINE for text in own]) for own in texts
+    ]
+    _make_room([ax for ax, _ in named], [float(own.sum()) for own in sizes])
+    for (ax, lines), own, heights in zip(named, texts, sizes, strict=True):
         ends = [tuple(np.asarray(line.get_xydata(), dtype=float)[-1]) for line in lines]
-        at = ax.transData.transform(ends) * points
-        right, bottom, top = (edge * points for edge in (ax.bbox.x1, ax.bbox.y0, ax.bbox.y1))
-        texts = [fill(str(line.get_label()), style.WRAP) for line in lines]
-        sizes = np.array([(1 + text.count("\n")) * style.TEXT * LINE for text in texts])
-        places = spread(at[:, 1], sizes, bottom, top)
-        for line, text, end, (x, y), place in zip(lines, texts, ends, at, places, strict=True):
+        whole = ax.bbox.height * _points(ax)
+        at = ax.transAxes.inverted().transform(ax.transData.transform(ends))[:, 1]
+        places = spread(at * whole, heights, 0, whole) / whole
+        beside = ax.transAxes + ScaledTranslation(12 / 72, 0, ax.figure.dpi_scale_trans)
+        for line, text, end, place in zip(lines, own, ends, places, strict=True):
             ax.annotate(
                 text,
                 end,
-                xytext=(right - x + 12, place - y),
-                textcoords="offset points",
+                xytext=(1, place),
+                textcoords=beside,
                 va="center",
                 ha="left",
                 linespacing=1.05,
                 annotation_clip=False,
                 arrowprops=_THIN | {"color": line.get_color()},
             )
+
+
+def _named(ax: Axes) -> list[Line2D]:
+    return [line for line in ax.get_lines() if not str(line.get_label()).startswith("_")]
+
+
+def _points(ax: Axes) -> float:
+    """Give the points of a pixel."""
+    return 72 / ax.figure.dpi
+
+
+def _make_room(panels: Sequence[Axes], needed: Sequence[float]) -> None:
+    """Lay out the figure, as tall as it must be for axes of the heights needed, in points."""
+    for fig in {ax.figure for ax in panels}:
+        style.lay_out(fig)
+    lacks = [most - ax.bbox.height * _points(ax) for ax, most in zip(panels, needed, strict=True)]
+    if max(lacks, default=0) > 0 and isinstance(fig := panels[0].figure, Figure):
+        spec = panels[0].get_subplotspec()
+        rows = spec.get_gridspec().nrows if spec else 1
+        fig.set_figheight(fig.get_figheight() + rows * max(lacks) / 72)
+        style.lay_out(fig)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from textwrap import fill
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,21 @@ from matplotlib.figure import Figure
 
 from trm_lab.plots import captions, style
 from trm_lab.plots.contrasts import contrast_table
+from trm_lab.plots.ends import LINE
+from trm_lab.plots.names import brief, distinct, wrapped
 from trm_lab.plots.tables import PANELS, At, cell_table, metric, run_table, scale, title
+
+ROW = 0.33
+"""Height of a row, the unit of y, in inches."""
+
+
+class Entry(NamedTuple):
+    """What stands at one height of the forest."""
+
+    y: float
+    text: str
+    row: pd.Series | None
+    """Of the contrasts; none at the name of a baseline, which stands above its rows."""
 
 
 def table(tree: xr.DataTree) -> pd.DataFrame:
@@ -44,23 +58,18 @@ def draw(
 ) -> Axes:
     """Draw one row per contrast: all seed differences, their mean, its interval, and n."""
     rows = contrast_table(tree)
-    count = len(rows) + (rows["baseline"].nunique() if len(rows) else 0)
-    ax = style.axes(ax, style.WIDE / 2 + 0.6, height(count))
+    lines = entries(ordered(rows, order or at)) if len(rows) else []
+    ax = style.axes(ax, style.WIDE / 2 + 0.6, height(lines))
     if rows.empty:
         return style.note(ax, "the study plans no contrast")
-    rows = ordered(rows, order or at)
     runs = run_table(tree)
     looks = style.looks(runs["series"])
     series = dict(zip(runs["cell"], runs["series"], strict=True))
     factor, _, unit = scale(metric(tree))
     left, right = (bound * factor for bound in limits(rows))
-    names: list[tuple[float, str]] = []
-    y, baseline = 0.0, None
-    for _, row in rows.iterrows():
-        if row["baseline"] != baseline:
-            baseline = row["baseline"]
-            names.append((y, fill(f"against {baseline}:", style.WRAP + 6)))
-            y += 0.8
+    for y, _, row in lines:
+        if row is None:
+            continue
         look = looks.get(series.get(row["cell"], ""), style.Look(style.GREY, "o"))
         apart = [value * factor for value in json.loads(row[f"{at}_seeds"]).values()]
         low, middle, high = (row[f"{at}_{k}"] * factor for k in ("lower", "difference", "upper"))
@@ -80,18 +89,16 @@ def draw(
             va="center",
             linespacing=1.15,
         )
-        names.append((y, fill(str(row["against"]), style.WRAP)))
-        y += 1
     ax.axvline(0, color="black", lw=0.8, zorder=1)
-    ax.set_yticks([place for place, _ in names], [name for _, name in names])
-    for tick, (_, name) in zip(ax.get_yticklabels(), names, strict=True):
-        if name.endswith(":"):
+    ax.set_yticks([line.y for line in lines], [line.text for line in lines])
+    for tick, line in zip(ax.get_yticklabels(), lines, strict=True):
+        if line.row is None:
             tick.set(style="italic", color=style.GREY)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
     ax.grid(False, axis="y")
     ax.grid(True, axis="x")
-    ax.set(xlim=(left, right), ylim=(y - 0.4, -0.4))
+    ax.set(xlim=(left, right), ylim=ends(lines)[::-1])
     ax.set_xlabel(f"Difference in {title(metric(tree)).lower()} ({unit})")
     return ax
 
@@ -109,17 +116,55 @@ def limits(rows: pd.DataFrame) -> tuple[float, float]:
     return low - pad * (low > -far), high + pad * (high < far)
 
 
-def height(count: int) -> float:
-    """Give the height in inches for this many lines."""
-    return 0.75 + 0.33 * max(count, 2)
+def entries(rows: pd.DataFrame) -> list[Entry]:
+    """Place the rows from above, each baseline before its own, as far apart as their names need.
+
+    A row is called by what it does not share with its baseline.
+    """
+    names = [*rows["baseline"], *rows["against"]]
+    short = dict(zip(names, brief(names), strict=True))
+    found: list[Entry] = []
+
+    def add(text: str, row: pd.Series | None) -> None:
+        y = 0.0
+        if found:
+            above = found[-1]
+            apart = (_tall(above.text) + _tall(text)) / 2
+            y = above.y + max(0.8 if above.row is None else 1.0, apart + 0.1)
+        found.append(Entry(y, text, row))
+
+    baseline = None
+    for _, row in rows.iterrows():
+        if row["baseline"] != baseline:
+            baseline = row["baseline"]
+            add(wrapped(f"against {short[baseline]}:", style.WRAP + 6), None)
+        add(wrapped(distinct([short[row["against"]], short[baseline]])[0]), row)
+    return found
+
+
+def _tall(text: str) -> float:
+    """Give the height of a name in rows."""
+    return (1 + text.count("\n")) * style.TEXT * LINE / 72 / ROW
+
+
+def ends(lines: list[Entry]) -> tuple[float, float]:
+    """Give the least and the greatest y that hold all names."""
+    first, last = lines[0], lines[-1]
+    return first.y - max(0.4, _tall(first.text) / 2), last.y + max(0.6, _tall(last.text) / 2)
+
+
+def height(lines: list[Entry]) -> float:
+    """Give the height in inches for these lines."""
+    top, bottom = ends(lines) if lines else (0, 0)
+    return 0.75 + ROW * max(bottom - top + 0.2, 2)
 
 
 @style.styled
 def panels(tree: xr.DataTree) -> Figure:
     """Draw both comparisons side by side, the rows in one order."""
     rows = contrast_table(tree)
-    count = len(rows) + (rows["baseline"].nunique() if len(rows) else 0)
-    fig = style.figure(style.WIDE, height(count) + 0.15)
+    lines = entries(ordered(rows, "updates")) if len(rows) else []
+    fig = style.figure(style.WIDE, height(lines) + 0.15)
     runs = run_table(tree)
     left, right = fig.subplots(1, 2, sharex=True)
     draw(tree, left, at="updates")

@@ -1,7 +1,5 @@
 """Accuracy by the number of supervision steps granted at evaluation."""
 
-from textwrap import fill
-
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -10,6 +8,7 @@ from matplotlib.figure import Figure
 
 from trm_lab.plots import captions, style
 from trm_lab.plots.ends import name_lines
+from trm_lab.plots.names import brief, wrapped
 from trm_lab.plots.tables import cell_table, labels, metric, run_table, scale, title
 from trm_lab.stats import seed_interval
 
@@ -90,7 +89,7 @@ def draw(
     if names:
         name_lines(ax)
     if lost:
-        text = fill(f"no completed run: {', '.join(sorted(lost))}", style.WRAP)
+        text = wrapped(f"no completed run: {'; '.join(brief(sorted(lost)))}")
         ax.text(0.98, 0.03, text, transform=ax.transAxes, ha="right", color=style.GREY)
     return ax
 
@@ -101,8 +100,7 @@ def panels(tree: xr.DataTree) -> Figure:
     series = list(style.looks(run_table(tree)["series"]))
     across = min(3, len(series))
     down = -(-len(series) // across)
-    most = int(run_table(tree).groupby("series")["cell"].nunique().max())
-    fig = style.figure(style.WIDE, 0.5 + max(2.1, 0.13 * most) * down)
+    fig = style.figure(style.WIDE, 0.5 + 2.1 * down)
     grid = fig.subplots(down, across, squeeze=False).ravel()
     for place, ax in enumerate(grid):
         if place >= len(series):

@@ -1,15 +1,16 @@
-"""How the factors of a study combine, and how cells are named by variant and factors.  Torch-free.
+"""How the factors of a study combine, and what their values are called.  Torch-free.
 
 A combination is the value of every factor that a cell sets: of all of them, or of one where they
 are changed one at a time.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from math import prod
 from typing import Any, NamedTuple
 
 from trm_lab.config.base import Pick
+from trm_lab.config.changes import leaves
 from trm_lab.config.source import Path, Source
 from trm_lab.config.study import Study
 from trm_lab.config.validate import show, suggest
@@ -27,6 +28,8 @@ class Level(NamedTuple):
     place: int
     """Of the value in the study's list."""
     value: Any
+    text: str
+    """The value as labels have it, another one for every value of the factor."""
 
 
 Combination = tuple[Level, ...]
@@ -70,7 +73,10 @@ def refuse_size(study: Study, source: Source, most: int | None) -> None:
 def combinations(study: Study) -> Iterator[Combination]:
     """Give the combinations of the study's factors in the order written."""
     levels = [
-        [Level(factor, place, value) for place, value in enumerate(values)]
+        [
+            Level(factor, place, value, text)
+            for place, (value, text) in enumerate(zip(values, texts(values), strict=True))
+        ]
         for factor, values in study.factors.items()
     ]
     match study.mode:
@@ -107,7 +113,7 @@ def pick_problems(pick: Pick, study: Study, source: Source, path: Path) -> list[
             near = suggest(key, ["variant", *study.factors])
             problems.append(f"{at}: {key} is not a factor of study {study.name}{near}")
         elif not any(_same(value, own) for own in study.factors[key]):
-            few = ", ".join(plain(own) for own in study.factors[key][:10])
+            few = ", ".join(texts(study.factors[key])[:10])
             more = ", ..." * (len(study.factors[key]) > 10)
             problems.append(f"{at}: {key} has no value {show(value)}; it has {few}{more}")
     return problems
@@ -147,9 +153,28 @@ def cells_left(study: Study, source: Source) -> list[tuple[int, Combination]]:
     return left
 
 
-def plain(value: Any) -> str:
-    """Write a value as labels have it: one with settings by its kind."""
-    return str(value.get("kind", value)) if isinstance(value, dict) else str(value)
+def texts(values: Sequence[Any]) -> list[str]:
+    """Write the values of a factor as labels have them: one with settings by its kind.
+
+    Those that share a kind are told apart by the settings in which they differ: "last_updates k=2".
+    """
+    kinds = [str(v.get("kind", v)) if isinstance(v, dict) else str(v) for v in values]
+    told = [leaves(v) if isinstance(v, dict) else {"kind": v} for v in values]
+    alike: dict[str, list[dict[str, Any]]] = {}
+    for kind, own in zip(kinds, told, strict=True):
+        alike.setdefault(kind, []).append(own)
+    apart = {
+        kind: [
+            name
+            for name in dict.fromkeys(name for own in owns for name in own)
+            if any(own.get(name, ...) != owns[0].get(name, ...) for own in owns)
+        ]
+        for kind, owns in alike.items()
+    }
+    return [
+        " ".join([kind, *(f"{name}={own[name]}" for name in apart[kind] if name in own)])
+        for kind, own in zip(kinds, told, strict=True)
+    ]
 
 
 def _same(asked: Any, value: Any) -> bool:

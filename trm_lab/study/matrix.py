@@ -30,10 +30,9 @@ from trm_lab.study.combinations import (
     cells_left,
     matches,
     pick_problems,
-    plain,
     refuse_size,
 )
-from trm_lab.study.names import apart, name_problems
+from trm_lab.study.names import apart, name_problems, shared_names
 from trm_lab.study.overlaps import overlaps
 from trm_lab.study.problems import noted, validated
 from trm_lab.study.space import held_problems, late, parameter_problems, policy, value_problems
@@ -46,7 +45,7 @@ class Cell:
     name: str
     """Readable slug and 8 hex digits of the recipe's id: the folder's name."""
     variant: str
-    """The arm, with the values of the factors: "TRM, model.T=2"."""
+    """The arm, with the values of the factors: "TRM, model.T=2".  No other cell has this name."""
     series: str
     recipe: Recipe
     arm: str
@@ -57,9 +56,9 @@ class Cell:
     """Of an arm of a search: its settings before defaults, each with its place."""
 
     @property
-    def factors(self) -> tuple[tuple[str, str], ...]:
-        """Dotted name and value of each factor that the cell sets."""
-        return tuple((level.factor, plain(level.value)) for level in self.levels)
+    def places(self) -> tuple[tuple[str, int], ...]:
+        """The combination, to be looked up by: each factor and its value's place in the list."""
+        return tuple((level.factor, level.place) for level in self.levels)
 
 
 @dataclass(frozen=True)
@@ -112,8 +111,9 @@ def expand_study(
             cells, found = _cells(study, source, cells_left(study, source), changes)
             problems += found
     _raise(problems)
-    _raise(apart(study, source, ((cell.arm, cell.factors) for cell in cells)))
+    _raise(apart(study, source, ((cell.arm, cell.places) for cell in cells)))
     _refuse_twins(cells, study, source, changes)
+    _raise(shared_names(study, source, [(cell.arm, cell.variant) for cell in cells]))
     _raise(held_problems(study, source, varied(study), cells[0].recipe.as_dict()))
     arms = [cell.written() for cell in cells if cell.written]
     _raise(value_problems(study, source, arms, lambda settings: checked(study, settings)[1]))
@@ -146,7 +146,7 @@ def _cells(
         values = [(level.factor, level.value) for level in combination]
         data = _laid(arms[index], [*values, *told])
         layers = partial(_layers, source, base, index, combination, changes)
-        label = ", ".join([variant.name, *(f"{key}={plain(value)}" for key, value in values)])
+        label = ", ".join([variant.name, *(f"{at.factor}={at.text}" for at in combination)])
         try:
             recipe = Recipe.model_validate(data)
             wrong = bool(_metric_problem(study, recipe, source))

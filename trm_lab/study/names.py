@@ -60,6 +60,22 @@ def apart(study: Study, source: Source, arms: Iterable[tuple[str, object]]) -> l
     ]
 
 
+def shared_names(study: Study, source: Source, cells: Iterable[tuple[str, str]]) -> list[str]:
+    """Give a line for every cell that has the name of an earlier one: both would be taken for one.
+
+    `cells`: arm and name of each.
+    """
+    arms = [variant.name for variant in study.variants]
+    seen: set[str] = set()
+    lines = []
+    for arm, name in cells:
+        if name in seen:
+            said = f"two cells are named {name!r}; rename a variant or a value"
+            lines.append(_line(source, ("variants", arms.index(arm), "name"), said))
+        seen.add(name)
+    return lines
+
+
 def _twice(source: Source, what: Path, key: str | None, values: Sequence[object]) -> list[str]:
     paths: list[Path] = [
         (*what, at) if key is None else (*what, at, key) for at in range(len(values))

@@ -5,7 +5,7 @@ from itertools import product
 from trm_lab.config.changes import Change
 from trm_lab.config.source import Path, Source
 from trm_lab.config.study import Study
-from trm_lab.study.combinations import plain
+from trm_lab.study.combinations import texts
 
 
 def overlaps(study: Study, source: Source, changes: tuple[Change, ...]) -> list[str]:
@@ -51,7 +51,7 @@ def _changes_and_factors(study: Study, source: Source, changes: tuple[Change, ..
     """A change that says what a factor says would make all its values one."""
     return [
         f"{change.place}: {key} is a factor of the study with the values "
-        f"{', '.join(map(plain, values))}, and all cells would get one; change it under factors: "
+        f"{', '.join(texts(values))}, and all cells would get one; change it under factors: "
         f"in {source.name}, or leave this out and run one cell with --only"
         for change in changes
         for key, values in study.factors.items()

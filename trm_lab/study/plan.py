@@ -12,7 +12,7 @@ import yaml
 
 from trm_lab.accounting import Account, account
 from trm_lab.atomic import write_text
-from trm_lab.config.changes import Change, arguments
+from trm_lab.config.changes import Change, arguments, leaves
 from trm_lab.config.execution import Execution, Sweep
 from trm_lab.config.recipe import Recipe
 from trm_lab.config.source import Source, read_yaml
@@ -129,7 +129,7 @@ class Plan:
                     "recipe_id": cell.recipe.id,
                     "variant": cell.variant,
                     "arm": cell.arm,
-                    "factors": dict(cell.factors),
+                    "factors": {level.factor: level.value for level in cell.levels},
                     "series": cell.series,
                     "baseline": cell.arm in baselines,
                     "accounting": accounts[cell.name]._asdict(),
@@ -170,12 +170,12 @@ class Plan:
         computation under two ids come after them.
         """
         asked = self.asked
-        recipes = {(cell.arm, cell.factors): cell.recipe for cell in asked.cells}
-        combinations = dict.fromkeys(cell.factors for cell in asked.cells)
+        recipes = {(cell.arm, cell.places): cell.recipe for cell in asked.cells}
+        combinations = dict.fromkeys(cell.places for cell in asked.cells)
         lines = []
         for contrast in self.matrix.study.contrasts:
-            for other, factors in product(contrast.against, combinations):
-                one, two = recipes.get((contrast.baseline, factors)), recipes.get((other, factors))
+            for other, places in product(contrast.against, combinations):
+                one, two = recipes.get((contrast.baseline, places)), recipes.get((other, places))
                 changed = differences(one, two) if one and two else []
                 if len(changed) > 1:
                     lines.append(
@@ -282,7 +282,7 @@ def differences(a: Recipe, b: Recipe) -> list[str]:
 
 def changed(a: Recipe, b: Recipe) -> dict[str, Any]:
     """Give the settings in which recipe b differs from a, by dotted name; None where b has none."""
-    one, two = _leaves(a.as_dict()), _leaves(b.as_dict())
+    one, two = leaves(a.as_dict()), leaves(b.as_dict())
     names = [k for k in {**one, **two} if one.get(k, ...) != two.get(k, ...)]
     # A changed kind brings settings of its own; the kind stands for them.
     kinds = {k.removesuffix("kind") for k in names if k.endswith(".kind")}
@@ -290,13 +290,3 @@ def changed(a: Recipe, b: Recipe) -> dict[str, Any]:
     # What is nothing on one side stands for the settings that the other side has below it.
     whole = tuple(f"{k}." for k in kept)
     return {name: two.get(name) for name in kept if not name.startswith(whole)}
-
-
-def _leaves(data: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(data, dict):
-        return {prefix: data}
-    return {
-        name: value
-        for key, part in data.items()
-        for name, value in _leaves(part, f"{prefix}.{key}" if prefix else key).items()
-    }
