@@ -279,7 +279,10 @@ def _metric_problem(study: Study, recipe: Recipe, placed: Source) -> list[str]:
     policy = recipe.eval.policy
     if isinstance(policy, WhenHalted) and isinstance(policy.rule, Oracle):
         place = placed.place(("eval", "policy"))
-        return [f"{place}: eval.policy: rule oracle looks at the solution: not a study's metric"]
+        return [
+            f"{place}: eval.policy: rule oracle looks at the solution: not a study's metric; "
+            "`trm-lab eval RUN --rule oracle` gives it for a finished run"
+        ]
     wanted = study.metric.steps or recipe.supervision.N_sup
     return [
         f"{placed.place(('eval', name))}: eval.{name}: the metric is read after "
