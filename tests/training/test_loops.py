@@ -31,7 +31,7 @@ from trm_lab.training.update import work
 WHOLE = {"model": {"gradient": "whole_program"}}
 LINKED = {"supervision": {"loop": {"kind": "slot_carry", "steps": 2, "linked": True}}}
 CURRICULUM = [{"until": 0.3, "n": 1, "T": 1, "N_sup": 1}, {"until": 0.6, "T": 3}]
-SOON = {"kind": "implicit", "tolerance": 0.2, "backward_tolerance": 0.2}
+SOON = {"kind": "implicit", "tolerance": 0.5, "backward_tolerance": 0.5}
 """Solves that end at different cycles, before the last."""
 RECIPES = {
     "two steps": tiny_recipe(supervision={"loop": {"kind": "slot_carry", "steps": 2}}),
