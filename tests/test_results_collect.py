@@ -1,4 +1,5 @@
 import json
+import resource
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import xarray as xr
 from factories import DEPTHS, FULL, Cell, make_study, one_run, run_of, value, write_json
 
-from trm_lab.errors import ConfigError
+from trm_lab.errors import ConfigError, DiskFullError
 from trm_lab.results import STATES, check, collect, data_hash, gather, states
 from trm_lab.results.files import write_netcdf
 
@@ -261,6 +262,24 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path):
     with pytest.raises(TypeError):
         write_netcdf(xr.Dataset(attrs={"a": None}), path)
     assert xr.load_dataset(path).attrs["a"] == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["some.nc"]
+
+
+def test_a_full_disk_is_called_so_and_the_old_file_left(tmp_path: Path):
+    """netCDF itself says "Permission denied"."""
+    path, old = tmp_path / "some.nc", xr.Dataset({"a": ("x", np.arange(3))})
+    write_netcdf(old, path)
+    large = xr.Dataset({"a": ("x", np.random.default_rng(0).random(10_000))})
+    told = rf"^{path}: cannot be written: File too large; .* make room or raise the quota"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for data in (large, xr.DataTree.from_dict({"/runs": large})):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, before[1]))
+        try:
+            with pytest.raises(DiskFullError, match=told):
+                write_netcdf(data, path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert xr.load_dataset(path).identical(old)
     assert [p.name for p in tmp_path.iterdir()] == ["some.nc"]
 
 

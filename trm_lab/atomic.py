@@ -78,13 +78,18 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
+def is_full(error: OSError) -> bool:
+    """Say whether an error is that of a full disk."""
+    return isinstance(error, DiskFullError) or error.errno in FULL
+
+
 @contextmanager
 def telling(path: Path) -> Iterator[None]:
     """Turn a full disk into an error that names the file and the free space."""
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL or isinstance(error, DiskFullError):
+        if isinstance(error, DiskFullError) or not is_full(error):
             raise
         there = next(folder for folder in path.absolute().parents if folder.exists())
         free = shutil.disk_usage(there).free

@@ -193,6 +193,11 @@ def test_a_folder_without_a_plan_or_results_is_refused(folder: Path, trm_lab: Tr
     assert refused(trm_lab, "status", "empty").startswith(
         "error: empty/plan.json: cannot be read: Expecting property name"
     )
+    (folder / "empty" / "plan.json").write_text("{}")
+    assert refused(trm_lab, "status", "empty") == (
+        "error: empty/plan.json: cannot be read: it has no list of cells; `trm-lab run STUDY` "
+        "writes it anew\n"
+    )
 
 
 def test_a_folder_of_results_takes_no_sweep_and_no_settings(folder: Path, trm_lab: TrmLab):

@@ -283,6 +283,11 @@ def test_an_option_that_would_do_nothing_is_refused(
          r"N must be finite and above 0, not -1 \(row 1, 1 such rows\); drop these rows first"),
         ("a.csv", "N,D,loss\n1,2,-3\n", r"not -3 \(row 0\); drop such rows first, and say why"),
         ("a.csv", "\xff\xfeN,D", "a.csv: is not UTF-8 text; save it as CSV UTF-8"),
+        ("a.csv", "N,D,loss\n1,2,3,4\n2,3,4,5\n",
+         "a.csv: rows have more fields than the header; name every column, or take out what"),
+        ("a.csv", "N,D,loss\n1,2,3,\n2,3,4,5\n", "a.csv: rows have more fields than the header"),
+        ("a.csv", "N,D,loss,loss\n1,2,3,9\n2,3,4,9\n",
+         "y: the data have 2 columns 'loss'; rename all but one"),
         ("a.txt", "N,D,loss\n1,2,3\n", r"a.txt: is neither a study \(.yaml\) nor a table; save"),
         ("a.csv.gz", "N,D,loss\n1,2,3\n", "a.csv.gz: is neither a study"),
     ],
@@ -301,6 +306,20 @@ def test_a_file_that_is_no_good_table_is_told_with_place_and_fix(
     assert (done.code, done.out) == (2, "")
     assert re.search(said, done.err), done.err
     assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_commas_that_end_every_row_shift_no_column(table: Path, trm_lab: TrmLab):
+    """A spreadsheet writes them for an empty column: pandas would name the rows by the first."""
+    call = ("--law", "SumPower(N, D)", "--y", "loss", "--interval", "none", "--json")
+    plain = trm_lab("fit", "runs.csv", *call)
+    head, *rest = table.read_text().splitlines()
+    Path("ended.csv").write_text("\n".join([head, *(f"{line}," for line in rest)]))
+    Path("empty.csv").write_text("\n".join(f"{line}," for line in (head, *rest)))
+    estimates = [
+        json.loads(done.out)[0]["data_vars"]["coefficients"]["data"]
+        for done in (plain, *(trm_lab("fit", f"{name}.csv", *call) for name in ("ended", "empty")))
+    ]
+    assert estimates[0] == estimates[1] == estimates[2]
 
 
 def test_one_law_of_a_study_uses_the_runs_that_its_own_fits_use(

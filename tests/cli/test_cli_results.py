@@ -85,6 +85,20 @@ def test_cells_that_the_sweep_leaves_out_are_named_like_its_seeds(folder: Path, 
     assert told == "runs/tiny/results.nc: 2 of 2 runs completed, 4 more not in this sweep\n"
 
 
+def test_runs_of_an_older_plan_are_not_counted_as_planned(folder: Path, trm_lab: TrmLab):
+    plan = json.loads(Path("runs/tiny/plan.json").read_text())
+    narrowed = {"cells": [cell for cell in plan["cells"] if cell["cell"] == DEEP], "seeds": [0, 2],
+                "sweep_seeds": [0], "sweep_cells": [DEEP]}  # fmt: skip
+    Path("runs/tiny/plan.json").write_text(json.dumps(plan | narrowed))
+    line = ("runs/tiny/results.nc: 1 of 1 runs completed, 1 more not in this sweep, 3 more of an "
+            "older plan\n")  # fmt: skip
+    assert trm_lab("collect", "runs/tiny").out == line
+    assert trm_lab("report", "runs/tiny").out.startswith(line)
+    page = Path("runs/tiny/report/report.html").read_text()
+    assert "<li>All 1 planned runs completed.</li>" in page
+    assert "3 runs belong to an older plan" in page
+
+
 def test_a_run_of_an_earlier_sweep_is_shown_as_it_is(folder: Path, trm_lab: TrmLab):
     shutil.copytree(f"runs/tiny/{DEEP}/seed-1", f"runs/tiny/{DEEP}/seed-2")
     assert trm_lab("status", "tiny.yaml").out.splitlines()[-1] == "5 completed; 1 not in this sweep"

@@ -20,7 +20,7 @@ from tests.study.tiny import DEEP, HERE, SHALLOW, trials, written
 from trm_lab.cli import steering
 from trm_lab.errors import ConfigError
 from trm_lab.runs import RunFolder, State
-from trm_lab.study import checkup, slurm
+from trm_lab.study import checkup, driver_lock, slurm
 from trm_lab.study import steering as study_steering
 from trm_lab.study.attempts import attempted, in_vain
 from trm_lab.study.driver_lock import driven as is_driven
@@ -262,6 +262,52 @@ def test_doctor_tells_of_a_sweep_that_cannot_be_read(driven: Path, root: Path, t
     assert why.endswith("`trm-lab run` writes it anew")
 
 
+@pytest.mark.parametrize("file", ["plan.json", "sweep.yaml"])
+def test_doctor_finds_a_torn_plan_and_writes_it_anew_for_a_study_file(
+    driven: Path, root: Path, trm_lab: TrmLab, file: str
+):
+    study = (driven / "tiny.yaml", "--on", driven / "here.yaml")
+    assert trm_lab("sync", *study).code == 0
+    whole = (root / file).read_bytes()
+    trm_lab("doctor", driven / "tiny.yaml", "--repair")  # of another sweep: it is not torn
+    assert (root / file).read_bytes() == whole
+    (root / file).write_bytes(whole[:700] if file == "plan.json" else b"name: [")
+    told = trm_lab("doctor", root, "--repair", "--json")  # the folder alone does not say it
+    assert told.code == 1
+    verdict, why = findings(told.out[told.out.index("[\n") :])[file.split(".")[0]]
+    assert verdict == "bad"
+    assert why.startswith(str(root / file))
+    assert "trm-lab run" in why
+    assert why.endswith("writes it anew")
+    done = trm_lab("doctor", *study, "--repair")
+    assert done.code == 0
+    assert "runs/tiny: the plan could not be read, and is written anew" in done.out
+    assert (root / file).read_bytes() == whole
+    assert trm_lab("status", root).out.splitlines()[-1] == "4 completed"
+
+
+def test_doctor_finds_damaged_results_and_batches(driven: Path, root: Path, trm_lab: TrmLab):
+    assert trm_lab("collect", root).code == 0
+    assert not {"dataset", "batch"} & set(findings(trm_lab("doctor", root, "--json").out))
+    results, batch = root / "results.nc", root / "jobs" / "trm-tiny-1-0a.json"
+    results.write_bytes(results.read_bytes()[: results.stat().st_size // 2])
+    batch.parent.mkdir()
+    batch.write_text('{"name": "trm-')
+    told = trm_lab("doctor", root, "--json")
+    assert told.code == 1
+    found = findings(told.out)
+    assert found["dataset"][0] == found["batch"][0] == "bad"
+    assert found["dataset"][1].startswith(f"{results}: not a readable netCDF file (")
+    assert found["dataset"][1].endswith(f"; `trm-lab collect {root}` makes it anew")
+    assert found["batch"][1] == (
+        f"{batch}: cannot be read, so it is not known which runs the jobs named trm-tiny-1-0a "
+        "hold; take them out of the queue if they are in it, then remove the file"
+    )
+    assert trm_lab("collect", root).code == 0
+    batch.unlink()
+    assert not {"dataset", "batch"} & set(findings(trm_lab("doctor", root, "--json").out))
+
+
 def test_doctor_writes_a_journal_anew_for_a_study_file(driven: Path, root: Path, trm_lab: TrmLab):
     journal, before = root / "optuna.journal", of_runs(root)
     assert len(before) == 4
@@ -342,6 +388,19 @@ def test_a_driver_that_was_killed_is_told_and_one_that_was_interrupted_is_not(tm
     assert failure(tmp_path) == f"{holder(tmp_path)}: was killed, or could not begin"
     (tmp_path / ".driver.json").write_text(json.dumps({"pid": gone.pid, "host": "elsewhere"}))
     assert failure(tmp_path) == ""  # nobody here can know
+
+
+def test_a_driver_that_ended_on_a_full_disk_is_not_called_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "disk full")
+
+    with sole_driver(tmp_path):
+        assert (tmp_path / ".driver.json").exists()
+        monkeypatch.setattr(driver_lock, "name_driver", full)
+    monkeypatch.setattr(driver_lock.os, "kill", full)  # as if it had left
+    assert failure(tmp_path) == ""
 
 
 def test_a_driver_in_the_background_that_cannot_go_on_is_told(driven: Path):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import shutil
 from pathlib import Path
 from typing import Any
@@ -336,6 +337,18 @@ def test_collect_says_what_it_wrote_and_what_is_damaged(driven: Path, trm_lab: T
     first, second = done.out.splitlines()
     assert first == "runs/tiny/results.nc: 3 of 4 runs completed"
     assert second.startswith(f"problem: {DEEP}/seed-1/status.json: unreadable: ")
+
+
+def test_a_full_disk_under_the_results_is_no_error_of_usage(driven: Path, trm_lab: TrmLab):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, before[1]))
+    try:
+        done = trm_lab("collect", "tiny.yaml")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (done.code, done.out) == (1, "")
+    assert done.err.startswith("error: runs/tiny/results.nc: cannot be written: File too large; ")
+    assert not (driven / "runs/tiny/results.nc").exists()
 
 
 @pytest.mark.slow

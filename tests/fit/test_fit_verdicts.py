@@ -395,6 +395,35 @@ def test_counts_of_errors_have_an_error_rate():
     np.testing.assert_allclose(found.fitted, wrong / 1000, atol=0.01)
 
 
+def test_counts_of_no_error_and_of_nothing_but_errors_stay_in_the_fit():
+    """Without the rows of no error the luckless ones are left, and make a floor of 0.006."""
+    x, seed = np.repeat(np.geomspace(1, 1000, 12), 4), np.arange(48) % 4
+    truth = M4("x").value(np.array([0.0, 1.0, 1.0, 30, 1.4]), {"x": x})
+    wrong = np.random.default_rng(0).binomial(50, truth)
+    assert ((wrong == 0).sum(), (wrong == 50).sum()) == (11, 2)
+    floors = []
+    for kept in (wrong >= 0, wrong > 0):
+        data = {"x": x, "k": wrong, "of": np.full(48, 50), "seed": seed}
+        found = fit(
+            {name: values[kept] for name, values in data.items()}, ("k", "of"),
+            M4("x", error_rate=True), cluster="seed", interval="none", starts=0,
+        )  # fmt: skip
+        np.testing.assert_allclose(found.fitted, truth[kept], atol=0.02)
+        floors.append(float(found.coefficients.sel(param="e_inf")))
+    assert floors == pytest.approx([0, 0.0057], abs=5e-4)
+
+
+def test_m4_bears_an_x_whose_powers_float64_does_not_hold():
+    x = np.geomspace(1e18, 1e24, 12)
+    y = M4("x").value(np.array([1.5, 11, 0.8, 3e6, 0.3]), {"x": x})
+    found = fit({"x": x, "y": y}, "y", M4("x"), interval="none", starts=0)
+    np.testing.assert_allclose(found.coefficients, [1.5, 11, 0.8, 3e6, 0.3], rtol=1e-4)
+    far = np.array([0.1, 0.9, 1.0, 2.0, 20.0])
+    assert M4("x").own(far, {"x": 1e21})[3] == np.inf
+    assert M4("x").from_own(far, {"x": 1e21})[3] == 0.0
+    assert M4("x").own_jacobian(far, {"x": 1e21})[3, 3] == np.inf
+
+
 # -- refusals ------------------------------------------------------------------------------------
 
 
@@ -480,18 +509,17 @@ def test_a_law_of_values_above_0_refuses_a_zero():
     ("y", "message"),
     [
         ([0.9, 0.5, 0.3, 1.2], r"y must lie in \[0, 1\], not 1.2 \(row 3\)"),
-        ([0.9, 1.0, 0.3, 0.2], r"y must lie in \(0, 1\), not 1 \(row 1\)"),
-        ([0.9, 0.5, 0.3, 0.0], "y is 0 in row 3: law m4 needs values above 0"),
+        (
+            [0.9, 1.0, 0.3, 0.2],
+            r"y must lie in \(0, 1\), not 1 \(row 1\); give counts with their total, --y y,TOTAL$",
+        ),
+        ([0.9, 0.5, 0.3, 0.0], "law m4 needs values above 0; give counts with their total"),
     ],
 )
 def test_an_error_rate_lies_between_0_and_1(y: list[float], message: str):
     law = M4("x", error_rate=True)
     with pytest.raises(ConfigError, match=message):
         fit({"x": [1.0, 2.0, 4.0, 8.0], "y": y}, "y", law)
-    if max(y) <= 1:
-        counts = {"x": [1.0, 2.0, 4.0, 8.0], "k": 10 * np.array(y), "m": [10] * 4}
-        with pytest.raises(ConfigError, match=message.replace("y ", "k / m ", 1)):
-            fit(counts, ("k", "m"), law)
     with pytest.raises(ConfigError, match="counts need a law of a share"):
         fit({"x": [1.0, 2.0], "k": [3, 4], "m": [10, 10]}, ("k", "m"), M4("x"))
 
@@ -523,6 +551,33 @@ def test_labels_that_are_large_numbers_stay_apart_and_missing_ones_are_refused()
     data["seed"][4] = np.nan
     with pytest.raises(ConfigError, match="seed: no label in row 4"):
         fit(data, "loss", "PowerFloor(x)", cluster="seed", draws=2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"draws": -1}, "draws must be 2 or more, not -1"),
+        ({"draws": 1}, "draws must be 2 or more, not 1"),
+        ({"seed": -1}, "seed must be 0 or more, not -1"),
+    ],
+)
+def test_resamples_and_their_seed_are_checked(settings: dict, message: str):
+    with pytest.raises(ConfigError, match=message):
+        fit(_planted(), "loss", "PowerFloor(x)", cluster="row", **settings)
+
+
+def test_times_and_columns_of_one_name_are_refused():
+    frame = pd.DataFrame(_planted())
+    days = frame.assign(x=pd.date_range("2024-01-01", periods=60))
+    for times in (days, days.assign(x=days["x"] - days["x"][0])):
+        with pytest.raises(ConfigError, match=r"law .*: x holds times, .* such as days since the"):
+            fit(times, "loss", "PowerFloor(x)", cluster="row")
+    for name, what in (("x", "law PowerFloor.x.: "), ("loss", "y: "), ("seed", "cluster: ")):
+        twice = pd.concat([frame, frame[[name]]], axis=1)
+        with pytest.raises(ConfigError, match=f"^{what}the data have 2 columns '{name}'; rename"):
+            fit(twice, "loss", "PowerFloor(x)", cluster="seed")
+    unread = pd.concat([frame.assign(of=1), frame.assign(of=1)[["of"]]], axis=1)
+    assert fit(unread, "loss", "PowerFloor(x)", cluster="seed", interval="none", starts=0)
 
 
 def test_information_does_not_hang_on_the_scale_of_weights():

@@ -261,6 +261,9 @@ def test_pairs_leave_out_what_was_held_and_need_draws(curve):
         parameter_pairs.draw(none, "A", "alpha")
     with pytest.raises(ConfigError, match="no parameter 'beta'"):
         parameter_pairs.draw(held, "A", "beta")
+    zero = fit({**curve, "y": 0 * curve["y"]}, "y", "PowerFloor(x)", draws=10)
+    with pytest.raises(ConfigError, match="the fit has no estimates: nothing to fit: every y is 0"):
+        parameter_pairs.draw(zero, "A", "alpha")
 
 
 def test_the_fan_shows_what_every_split_said_of_the_rest(tested, curve):

@@ -89,6 +89,11 @@ def test_missing_values_are_no_way_to_hide_a_failure():
         summarize([0.8], -1)
     with pytest.raises(ValueError, match="6 of 5 runs"):
         failure_rate(6, 5)
+    with pytest.raises(ValueError, match=r"1\.5 runs: a count is a whole number"):
+        failure_rate(1.5, 5)
+    with pytest.raises(ValueError, match=r"0\.5 failed runs: a count is a whole number"):
+        summarize([0.8], 0.5)
+    assert compare_failures(0.29 * 100, 100, 5, 100) == compare_failures(29, 100, 5, 100)
     with pytest.raises(ValueError, match='"wilson" or "exact", not \'wald\''):
         failure_rate(1, 5, method="wald")
     with pytest.raises(ValueError, match='"barnard" or "fisher", not \'z\''):

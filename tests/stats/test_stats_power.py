@@ -1,6 +1,7 @@
 """What a number of seeds can show."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -96,3 +97,9 @@ def test_what_has_no_power_is_refused():
         detectable_effect(A, B, paired=True, power=80)
     with pytest.raises(ValueError, match=r"power 0\.05 is what no effect gives"):
         detectable_effect(A, B, paired=True, power=0.05)
+
+
+def test_the_spread_of_pairs_is_that_of_equal_labels():
+    a = pd.Series([0.5, 0.6, 0.72], index=[0, 1, 2])
+    b = pd.Series([0.7, 0.59, 0.49], index=[2, 1, 0])
+    assert detectable_effect(a, b, paired=True).sd == pytest.approx(np.std([1, 1, 2], ddof=1) / 100)

@@ -1,6 +1,7 @@
 """Puzzle sampling error: shares, and two runs on the same puzzles."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,6 +45,21 @@ def test_a_share_of_nothing_is_nothing():
         wilson(5, 4)
     with pytest.raises(ValueError, match="level is a fraction between 0 and 1, not 95"):
         wilson(1, 4, 95)
+
+
+def test_a_count_is_a_whole_number():
+    assert wilson(0.29 * 100, 100) == wilson(29, 100)  # 28.999999999999996
+    assert clopper_pearson(3.0, 10.0) == clopper_pearson(3, 10)
+    for k, n in ((2.5, 5), (2, 5.5), (28.9999, 100), (np.nan, 5)):
+        with pytest.raises(ValueError, match="puzzles: a count is a whole number"):
+            wilson(k, n)
+
+
+def test_series_of_puzzles_are_paired_by_their_labels():
+    a, b = pd.Series([1, 0, 1], index=["p", "q", "r"]), pd.Series([0, 1, 0], index=["q", "r", "p"])
+    assert (mcnemar(a, b).both, mcnemar(a, b).only_a, mcnemar(a, b).neither) == (1, 1, 1)
+    with pytest.raises(ValueError, match="two Series pair by their labels: one lacks r, s"):
+        mcnemar(a, pd.Series([0, 1, 0], index=["q", "p", "s"]))
 
 
 def outcomes(both: int, only_a: int, only_b: int, neither: int):

@@ -1,7 +1,9 @@
 from dataclasses import asdict
 
 import numpy as np
+import pandas as pd
 import pytest
+import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
@@ -81,6 +83,37 @@ def test_mappings_are_paired_by_seed():
         paired_difference([1, 2, 3], [1, 2])
     with pytest.raises(TypeError, match="pair two mappings by seed"):
         paired_difference(a, [1, 2, 3])
+
+
+def test_series_are_paired_by_their_labels():
+    """By place they would be 0.5 - 0.7, 0.6 - 0.61 and 0.71 - 0.49."""
+    a = pd.Series([0.5, 0.6, 0.71], index=[0, 1, 2])
+    b = pd.Series([0.7, 0.59, 0.49], index=[2, 1, 0])
+    found = seed_interval(a, b)
+    assert found == seed_interval(a.to_dict(), b.to_dict())
+    assert found == seed_interval(*(one.rename_axis("seed").to_xarray() for one in (a, b)))
+    assert found.upper - found.lower < 1e-9
+    by_place = xr.DataArray(b.to_numpy(), dims="run")
+    np.testing.assert_allclose(paired_differences(a, by_place), [-0.2, 0.01, 0.22])
+    np.testing.assert_allclose(paired_differences(a, b.to_numpy()), [-0.2, 0.01, 0.22])
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ([0, 1, 3], "one lacks 2, 3; make the seed or puzzle the index, or give both as numpy"),
+        ([10, 11, 12], "one lacks 0, 1, 2, 10, 11, ...; make"),
+        ([0, 0, 1], "one lacks 2; make"),
+        (["0", "1", "2"], "one lacks 0, 1, 2, 0, 1, ...; make"),
+    ],
+)
+def test_series_with_other_labels_are_refused(labels: list, said: str):
+    a, b = pd.Series([0.5, 0.6, 0.7]), pd.Series([0.4, 0.5, 0.6], index=labels)
+    with pytest.raises(ValueError, match=f"two Series pair by their labels: {said}"):
+        paired_difference(a, b)
+    repeated = pd.Series([0.4, 0.5, 0.6, 0.7], index=[0, 0, 1, 2])
+    with pytest.raises(ValueError, match="by their labels: some repeat; make the seed"):
+        paired_difference(repeated, repeated[::-1])
 
 
 @pytest.mark.parametrize(("n", "smallest"), [(1, 1.0), (2, 0.5), (3, 0.25), (5, 0.0625)])

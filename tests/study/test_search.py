@@ -4,6 +4,7 @@ import json
 import math
 import shutil
 from collections import Counter
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -371,6 +372,62 @@ def test_no_more_trials_at_a_time_than_told(tmp_path: Path, monkeypatch: pytest.
     executor = scripted(monkeypatch, capacity=5)
     drive(searching(tmp_path / "b", ("trials: 6", "trials: 6\n  parallel: 2")))
     assert executor.most == 4  # the runs that confirm are no trials
+    executor = scripted(monkeypatch, capacity=500)
+    one_arm = ("trials: 6", "trials: 6\n  parallel: 3")
+    drive(searching(tmp_path / "c", one_arm, ("[10, 11]", "[10]")), only="deep")
+    assert executor.most == 3
+
+
+def at_a_time(trials: list[FrozenTrial]) -> int:
+    """Count the most trials that were under way at one time."""
+    ends = [(t.datetime_start, 1) for t in trials] + [(t.datetime_complete, -1) for t in trials]
+    return max(accumulate(change for _, change in sorted(ends)))
+
+
+def test_where_there_is_room_for_all_trials_a_sampler_that_learns_still_learns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    found = {}
+    for sampler in ("random", "tpe"):
+        executor = scripted(monkeypatch, capacity=500)
+        plan = searching(tmp_path / sampler, ("trials: 6", f"trials: 30\n  sampler: {sampler}"))
+        assert drive(plan)[State.COMPLETED] == 2 * 30 + 2 * 2
+        found[sampler] = arms(plan)
+        assert executor.most == {"random": 2 * 30, "tpe": 2 * 4}[sampler]
+        assert len(confirmed(plan)) == 2 * 2
+    for arm in ("shallow", "deep"):
+        blind, learnt = ([t.params for t in found[s][arm]] for s in ("random", "tpe"))
+        assert learnt[:12] == blind[:12]  # 8 have a value when the last of them are asked for
+        assert not [i for i in range(12, 30) if learnt[i] == blind[i]]
+        assert at_a_time(found["random"][arm]) == 30
+        assert at_a_time(found["tpe"][arm]) == 4
+
+
+@pytest.mark.slow
+def test_a_search_with_room_for_all_that_is_killed_goes_on_to_the_same_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    change = ("trials: 6", "trials: 18")
+    scripted(monkeypatch, capacity=500)
+    straight = searching(tmp_path / "straight", change)
+    drive(straight)
+    for last in range(0, 88, 11):
+        executor = scripted(monkeypatch, capacity=500)
+        plan, told = searching(tmp_path / f"killed-{last}", change), []
+
+        def killed(event: Event, told: list[Event] = told, last: int = last) -> None:
+            told.append(event)
+            if len(told) > last:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            drive(plan, listen=killed)
+        executor.jobs = []
+        drive(plan)
+        for name, trials in arms(straight).items():
+            assert outline(arms(plan)[name]) == outline(trials), last
+        assert folders(plan) == folders(straight)
+        assert cells(plan) == cells(straight)
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "qmc", "random"])

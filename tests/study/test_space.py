@@ -98,6 +98,9 @@ def test_what_is_held_is_said_and_must_not_vary(tmp_path: Path):
     assert plan.asked.remarks() == [
         "train.optimizer.lr is held over model.n",
         "model.ffn: tuned in every arm on 6 trials",
+        "sampler tpe: random until 10 trials of an arm have a value; at most 4 of an arm at a time",
+        "search.trials: all 6 of an arm may be random, with 4 at a time before 10 have a value: "
+        "sampler tpe needs more trials, or fewer at a time (search.parallel)",
     ]
     for name, said in (
         ("train.batc", "train.batc: no such setting in these recipes"),
@@ -122,6 +125,41 @@ def test_a_warmup_that_leaves_nothing_to_prune_is_remarked(
     assert (said in searching(tmp_path, ("trials: 6", pruner)).asked.remarks()) == remarked
 
 
+@pytest.mark.parametrize(
+    ("said", "startup", "at_once", "random"),
+    [
+        ("trials: 30", 10, 4, False),
+        ("trials: 14", 10, 4, False),
+        ("trials: 13", 10, 4, True),
+        ("trials: 200", 10, 20, False),
+        ("trials: 30\n  parallel: 20", 10, 20, False),
+        ("trials: 30\n  parallel: 21", 10, 21, True),
+        ("trials: 11\n  sampler: gp\n  parallel: 1", 10, 1, False),
+        ("trials: 10\n  sampler: gp\n  parallel: 1", 10, 1, True),
+        ("trials: 30\n  sampler: nsga2\n  objectives: [puzzle_accuracy, flops]", 6, 4, False),
+        ("trials: 30\n  sampler: random", 0, None, False),
+        ("trials: 30\n  sampler: qmc\n  pruner: hyperband", 0, None, False),
+        ("trials: 30\n  sampler: random\n  parallel: 3", 0, 3, False),
+    ],
+)
+def test_a_sampler_that_learns_has_few_trials_at_a_time_and_says_if_it_never_comes_to_it(
+    tmp_path: Path, said: str, startup: int, at_once: int | None, random: bool
+):
+    plan = searching(tmp_path, ("trials: 6", said))
+    search = plan.study.search
+    assert search is not None
+    assert (search.startup, search.at_once) == (startup, at_once)
+    remarks = plan.asked.remarks()
+    if startup:
+        assert remarks[1] == (
+            f"sampler {search.sampler}: random until {startup} trials of an arm have a value; at "
+            f"most {at_once} of an arm at a time"
+        )
+    else:
+        assert not [line for line in remarks if line.startswith("sampler ")]
+    assert bool([line for line in remarks if line.startswith("search.trials: all ")]) == random
+
+
 def test_choices_are_stored_by_names_that_tell_them_apart():
     def named(*choices: object) -> dict[object, object]:
         return dict(Parameter(choices=choices).named)
@@ -143,7 +181,11 @@ def test_a_plan_says_the_budget_and_runs_nothing(tmp_path: Path):
     assert "at most 6 trials in each of 2 arms, then the best 1 of each x 2 seeds" in done.out
     assert "remark: train.optimizer.lr, model.ffn: tuned in every arm on 6 trials" in done.out
     assert not (tmp_path / "runs").exists()
-    assert in_a_process("validate", files[0]).code == 0
+    checked = in_a_process("validate", files[0])
+    assert checked.code == 0
+    for told in (done.out, checked.out):
+        assert ": sampler tpe: random until 10 trials of an arm have a value; at most 4 of " in told
+        assert ": search.trials: all 6 of an arm may be random, with 4 at a time " in told
 
 
 def test_a_sweep_can_take_some_arms(tmp_path: Path):
@@ -161,7 +203,7 @@ def test_a_sweep_can_take_some_arms(tmp_path: Path):
 def test_suggestions_have_seeds_of_their_own_and_qmc_one_for_its_sequence(tmp_path: Path):
     search = searching(tmp_path, ("trials: 6", "trials: 6\n  sampler: qmc\n  seed: 3")).study.search
     assert search is not None
-    assert sampler(search, 0, 1)._seed == sampler(search, 5, 1)._seed == 3  # type: ignore[attr-defined]
+    assert sampler(search, 0)._seed == sampler(search, 5)._seed == 3  # type: ignore[attr-defined]
 
 
 def test_the_study_is_planned_without_files(tmp_path: Path):

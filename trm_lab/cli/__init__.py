@@ -6,7 +6,8 @@ import sys
 
 def main() -> None:
     """Run `trm-lab`: exit code 0 done, 1 a run failed or a check did not hold, 2 usage or
-    configuration, 130 interrupted.
+    configuration, 130 interrupted.  A full disk and a silent SLURM are 1: nothing that was given is
+    wrong, and the same command goes on.
     """
     try:
         _main()
@@ -15,6 +16,7 @@ def main() -> None:
 
 
 def _main() -> None:
+    from trm_lab.atomic import is_full
     from trm_lab.errors import ConfigError, RankLostError, RunBusyError
     from trm_lab.study.slurm import SilentError
 
@@ -37,4 +39,4 @@ def _main() -> None:
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         print(f"error: {place}{error.strerror or error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(1 if is_full(error) else 2)

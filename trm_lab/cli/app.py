@@ -185,7 +185,7 @@ def fit(
         ),
     ] = None,
     draws: Annotated[
-        int | None, typer.Option(min=1, help="Resamples of a bootstrap; 1000.")
+        int | None, typer.Option(min=2, help="Resamples of a bootstrap; 1000.")
     ] = None,
     level: Annotated[float | None, typer.Option(help="Level of the intervals; 0.95.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the resampling; 0.")] = None,

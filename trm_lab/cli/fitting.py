@@ -262,25 +262,10 @@ def _is_table(place: Path) -> bool:
 
 def _read(path: Path) -> "pd.DataFrame":
     """Read a table: CSV, or the variables of a netCDF file."""
-    import pandas as pd
-
     if not path.is_file():
         raise ConfigError(f"{path}: no such file{near_path(path)}")
     if path.suffix.lower() != ".nc":
-        sep = "\t" if path.suffix.lower() == ".tsv" else ","
-        try:
-            frame = pd.read_csv(path, sep=sep)
-        except UnicodeDecodeError:
-            raise ConfigError(f"{path}: is not UTF-8 text; save it as CSV UTF-8") from None
-        except ValueError as error:
-            raise ConfigError(f"{path}: cannot be read as a table: {error}") from None
-        head = str(frame.columns[0])
-        if len(frame.columns) == 1 and (other := [one for one in ";\t,|" if one in head]):
-            raise ConfigError(
-                f"{path}: columns are separated by {other[0]!r}; save it as .csv, with commas and "
-                "decimal points, or as .tsv, with tabs"
-            )
-        return frame
+        return _read_text(path)
     from trm_lab.fit.data import table
     from trm_lab.results.files import read_netcdf
 
@@ -291,6 +276,39 @@ def _read(path: Path) -> "pd.DataFrame":
     if "runs" in tree.children:
         raise ConfigError(f"{path}: is a file of results; give its folder, or name it {RESULTS}")
     return table(tree.to_dataset())
+
+
+def _read_text(path: Path) -> "pd.DataFrame":
+    """Read CSV or TSV; columns have the names of the header as they stand, a name twice too."""
+    import warnings
+
+    import numpy as np
+    import pandas as pd
+
+    sep = "\t" if path.suffix.lower() == ".tsv" else ","
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            # Left to itself pandas takes the first column of longer rows for their names.
+            frame = pd.read_csv(path, sep=sep, index_col=False)
+        head = pd.read_csv(path, sep=sep, header=None, nrows=1, dtype=str, na_filter=False)
+    except pd.errors.ParserWarning:
+        raise ConfigError(
+            f"{path}: rows have more fields than the header; name every column, or take out what "
+            "is too many"
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not UTF-8 text; save it as CSV UTF-8") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: cannot be read as a table: {error}") from None
+    frame.columns = pd.Index(np.where(head.iloc[0] == "", frame.columns, head.iloc[0]))
+    first = str(frame.columns[0])
+    if len(frame.columns) == 1 and (other := [one for one in ";\t,|" if one in first]):
+        raise ConfigError(
+            f"{path}: columns are separated by {other[0]!r}; save it as .csv, with commas and "
+            "decimal points, or as .tsv, with tabs"
+        )
+    return frame
 
 
 def _of_study(

@@ -83,12 +83,15 @@ def report(study: Path, on: Path | None, settings: list[str], runs: Path) -> Non
 
 
 def _completed(tree: "xr.DataTree") -> str:
-    """Say how many of the runs in the results are completed."""
+    """Say how many of the planned runs are completed, and how many others are in the results."""
     from trm_lab.results import not_in_sweep, states
+    from trm_lab.results.views import planned
 
-    left, done = int(not_in_sweep(tree).sum()), int((states(tree) == "completed").sum())
-    text = f"{done} of {tree['runs'].sizes['run'] - left} runs completed"
-    return text + f", {left} more {NOT_IN_SWEEP}" * bool(left)
+    kept, left = planned(tree), int(not_in_sweep(tree).sum())
+    done, older = int((states(tree) == "completed")[kept].sum()), int((~kept).sum()) - left
+    text = f"{done} of {int(kept.sum())} runs completed"
+    text += f", {left} more {NOT_IN_SWEEP}" * bool(left)
+    return text + f", {older} more of an older plan" * bool(older)
 
 
 def conclude(root: Path) -> list[str]:

@@ -181,12 +181,12 @@ def doctor(
         typer.Option(
             "--repair",
             help="Take what is damaged out of the journal and, given a study file, write it anew "
-            "from the run folders; the file as it was is kept.",
+            "from the run folders, the file as it was being kept, and a plan that cannot be read.",
         ),
     ] = False,
     json: Json = False,
 ) -> None:
-    """Look for what may stand in the way: machine, queue, disk, journal, left-over locks."""
+    """Look for what may stand in the way: machine, queue, disk, a study's files and locks."""
     from dataclasses import asdict
 
     from trm_lab.study import checkup

@@ -13,6 +13,8 @@ Choice = None | bool | int | float | str
 Objective = Literal["puzzle_accuracy", "cell_accuracy", "flops", "params"]
 SMALLER: tuple[Objective, ...] = ("flops", "params")
 """Objectives of which less is better."""
+STARTUP = 10
+"""Trials with a value before a model is made of them, as Optuna has it."""
 
 
 class Parameter(Setting):
@@ -104,12 +106,37 @@ class Search(Setting):
     """Updates before which nothing is pruned; half of the run's updates if null, as recursive
     models may take off late."""
     parallel: int | None = Field(default=None, ge=1)
-    """Trials at a time; if null, as many as the sweep has room for."""
+    """Trials of an arm at a time; if null, as many as `at_once` says."""
     objectives: Annotated[tuple[Objective, ...], Field(strict=False)] | None = None
     """Several at once instead of the study's metric: accuracies on validation puzzles, training
     FLOPs, parameters.  Nothing is pruned then, and the best recipes are of the Pareto front, in
     the order of the first objective."""
     confirm: Confirm
+
+    @property
+    def startup(self) -> int:
+        """Trials of an arm that need a value before the sampler learns from any; 0: it never does.
+
+        Those before are random.
+        """
+        match self.sampler:
+            case "tpe" | "gp":
+                return STARTUP
+            case "nsga2":
+                # A population of 50, as Optuna has it, would be the whole of a small budget.
+                return min(50, max(2, self.trials // 5))
+        return 0
+
+    @property
+    def at_once(self) -> int | None:
+        """Trials of an arm at a time at the most; None is as many as the sweep has room for.
+
+        What is asked for before earlier trials have a value is random, whatever the sampler: one
+        that learns gets ten rounds to do it in, or rounds of 4 where the budget is too small.
+        """
+        if self.parallel is None and self.startup:
+            return max(4, self.trials // 10)
+        return self.parallel
 
     @model_validator(mode="after")
     def _goes_together(self) -> Self:

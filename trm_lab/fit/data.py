@@ -42,10 +42,12 @@ def column(frame: pd.DataFrame, name: str, what: str) -> "pd.Series[Any]":
     """Give a column.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is none of that name, or more than one.
     """
     if name not in frame.columns:
         raise ConfigError(f"{what}: the data have no column {name!r}{near(name, frame.columns)}")
+    if (several := int((frame.columns == name).sum())) > 1:
+        raise ConfigError(f"{what}: the data have {several} columns {name!r}; rename all but one")
     return frame[name]
 
 
@@ -56,6 +58,11 @@ def numbers(frame: pd.DataFrame, name: str, what: str) -> FloatArray:
         ConfigError: there is no such column, it is no number, or a value is missing.
     """
     values = column(frame, name, what)
+    if values.dtype.kind in "mM":
+        raise ConfigError(
+            f"{what}: {name} holds times, which have no unit; give numbers, such as days since "
+            "the first"
+        )
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError):

@@ -90,6 +90,9 @@ def fit(
         raise ConfigError(f"interval wild: is for least_squares, not {name_of}; give bootstrap")
     if not 0 < level < 1:
         raise ConfigError(f"level must lie between 0 and 1, not {level:g}")
+    for what, given, least in (("draws", draws, 2), ("seed", seed, 0)):
+        if given < least:
+            raise ConfigError(f"{what} must be {least} or more, not {given}")
     if interval in ("wald", "profile") and len(rows.clusters) < len(rows.member):
         warnings.warn(
             f"interval {interval} takes rows as independent, though {len(rows.clusters)} clusters "

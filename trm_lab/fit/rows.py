@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from trm_lab.errors import ConfigError
-from trm_lab.fit.data import Data, Labels, labels, numbers, table
+from trm_lab.fit.data import Data, Labels, column, labels, numbers, table
 from trm_lab.fit.objectives import COUNTS, Objective, Space
 from trm_lab.fit.problem import Problem
 from trm_lab.laws import GROUP, Grouped, Law
@@ -28,7 +28,8 @@ RESERVED = frozenset(
 
 
 _DROP = "; drop such rows first, and say why"
-_SHARE = "; give counts with their total, --y {0},TOTAL, and divide percentages by 100 first"
+_COUNTS = "; give counts with their total, --y {0},TOTAL"
+_SHARE = f"{_COUNTS}, and divide percentages by 100 first"
 
 
 class ClusterWarning(UserWarning):
@@ -100,12 +101,10 @@ def prepare(
     who, cluster_name = _clusters(frame, cluster, X)
     clusters, member = np.unique(who, return_inverse=True)
     problem = Problem(law, X, values, given, chosen, m)
-    names = (
-        frame["run"].astype(str).to_numpy() if "run" in frame else np.arange(len(frame)).astype(str)
-    )
+    names = column(frame, "run", "run") if "run" in frame else np.arange(len(frame))
     return Rows(
-        problem, member, clusters, cluster_name, groups, y_name, by or "", names.astype(str),
-        weights or "",
+        problem, member, clusters, cluster_name, groups, y_name, by or "",
+        np.asarray(names).astype(str), weights or "",
     )  # fmt: skip
 
 
@@ -148,17 +147,20 @@ def check(
             f"{y[bad[0]]:g} (row {bad[0]})"
             + (_SHARE.format(name) if high == 1 and y[bad[0]] > 1 and " / " not in name else _DROP)
         )
-    if law.positive and (y >= high).any():
+    # None or all of a count is what chance makes of a share between; to drop such rows is bias.
+    strict = law.positive and objective.space != "count"
+    fix = _COUNTS.format(name) if high == 1 else _DROP
+    if strict and (y >= high).any():
         at = int(np.flatnonzero(y >= high)[0])
         raise ConfigError(
             f"law {law.name} ({law.formula}): {name} must lie in ({low:g}, {high:g}), not "
-            f"{y[at]:g} (row {at}){_DROP}"
+            f"{y[at]:g} (row {at}){fix}"
         )
-    if (y <= 0).any() and y.any() and (objective.space == "log" or law.positive):
+    if (y <= 0).any() and y.any() and (objective.space == "log" or strict):
         at = int(np.flatnonzero(y <= 0)[0])
-        if law.positive:
+        if strict:
             raise ConfigError(
-                f"{name} is {y[at]:g} in row {at}: law {law.name} needs values above 0{_DROP}"
+                f"{name} is {y[at]:g} in row {at}: law {law.name} needs values above 0{fix}"
             )
         raise ConfigError(
             f"{name} is {y[at]:g} in row {at}: residuals of ln y need values above 0; "

@@ -53,13 +53,18 @@ class Scan:
         return result
 
     @cached_property
+    def _inside(self) -> FloatArray:
+        """The data, [P]; of counts with half a success and half a failure more: not 0 or 1."""
+        y, m = self.problem.y, self.problem.m
+        return y if m is None else (y * m + 0.5) / (m + 1)
+
+    @cached_property
     def _relative(self) -> FloatArray:
         """Weights under which plain least squares of y resembles the objective, [P]."""
         if self.problem.objective.space == "log":
             return 1 / self.problem.y**2
         if self.problem.m is not None:
-            p = (self.problem.y * self.problem.m + 0.5) / (self.problem.m + 1)
-            return self.problem.m / (p * (1 - p))
+            return self.problem.m / (self._inside * (1 - self._inside))
         return np.ones_like(self.problem.y)
 
     def candidates(self, weights: FloatArray, count: int) -> list[FloatArray]:
@@ -67,7 +72,7 @@ class Scan:
         w = weights * self._relative
         rows = weights > 0
         part = {name: values[rows] for name, values in self.problem.X.items()}
-        y = self.problem.y[rows]
+        y = self._inside[rows]
         given = self.problem.law.candidates(part, y, w[rows] * y**2)
         if given is not None:
             places = [self.problem.encode(one) for one in given]

@@ -100,23 +100,26 @@ class M4(Curve):
         return y, np.stack([*slopes, -weight * x], axis=-1)
 
     def own(self, params: FloatArray, centre: Centre) -> FloatArray:
-        """Only b depends on the centre."""
+        """Only b depends on the centre; at x = 1 it may be more than float64 holds, infinite."""
         result = params.copy()
-        result[..., 3] = params[..., 3] * centre.get("x", 1.0) ** params[..., 4]
+        with np.errstate(over="ignore"):
+            result[..., 3] = params[..., 3] * centre.get("x", 1.0) ** params[..., 4]
         return result
 
     def from_own(self, params: FloatArray, centre: Centre) -> FloatArray:
         """Only b depends on the centre."""
         result = params.copy()
-        result[..., 3] = params[..., 3] / centre.get("x", 1.0) ** params[..., 4]
+        with np.errstate(over="ignore"):
+            result[..., 3] = params[..., 3] / centre.get("x", 1.0) ** params[..., 4]
         return result
 
     def own_jacobian(self, params: FloatArray, centre: Centre) -> FloatArray:
         """Only b depends on the centre."""
         x = centre.get("x", 1.0)
         result = np.eye(5)
-        result[3, 3] = x ** params[4]
-        result[3, 4] = params[3] * x ** params[4] * np.log(x)
+        with np.errstate(over="ignore"):
+            result[3, 3] = x ** params[4]
+            result[3, 4] = params[3] * x ** params[4] * np.log(x)
         return result
 
     def candidates(self, X: Columns, y: FloatArray, weights: FloatArray) -> FloatArray:

@@ -10,6 +10,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from trm_lab.errors import ConfigError
+from trm_lab.fit.saved import estimated
 from trm_lab.plots import style
 from trm_lab.plots.fitted import amplitudes, free_parameters, tidy
 
@@ -99,6 +100,9 @@ def _draws(made: xr.Dataset, names: Sequence[str]) -> dict[str, npt.NDArray[np.f
             raise ConfigError(
                 f"parameter_pairs: no parameter {name!r}; there are {', '.join(known)}"
             )
+    if not estimated(made):
+        why = made.attrs["note"] or made.attrs["status"]
+        raise ConfigError(f"parameter_pairs: the fit has no estimates: {why}")
     values = made["draws"].values
     values = values[np.isfinite(values).all(axis=1)]
     if not len(values):

@@ -14,7 +14,7 @@ import pandas as pd
 import xarray as xr
 
 from trm_lab.errors import ConfigError
-from trm_lab.results import equal_compute, states
+from trm_lab.results import equal_compute, states, views
 from trm_lab.stats import seed_interval
 
 At = Literal["updates", "compute"]
@@ -71,10 +71,10 @@ def fits(tree: xr.DataTree, *, stale: bool = False) -> list[xr.Dataset]:
 
 def planned(tree: xr.DataTree) -> xr.DataTree:
     """Leave out the runs of an older plan: they enter no figure and no budget."""
-    runs = tree["runs"].to_dataset()
-    if "planned" not in runs or bool(runs["planned"].all()):
+    kept = views.planned(tree)
+    if kept.all():
         return tree
-    keep = np.flatnonzero(runs["planned"].values)
+    keep = np.flatnonzero(kept)
     groups = {
         f"/{name}": node.to_dataset().isel(run=keep) if "run" in node.dims else node.to_dataset()
         for name, node in tree.children.items()

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import xarray as xr
 
-from trm_lab.atomic import replacing
+from trm_lab.atomic import write_bytes
 
 ENGINE: Literal["netcdf4"] = "netcdf4"
 
@@ -28,13 +28,18 @@ def read_netcdf(path: Path) -> xr.DataTree:
 
 
 def write_netcdf(data: xr.DataTree | xr.Dataset, path: Path) -> None:
-    """Write atomically; numeric arrays are deflated."""
-    with replacing(path) as temporary:
-        if isinstance(data, xr.DataTree):
-            groups = {node.path: _encoding(node.to_dataset()) for node in data.subtree}
-            data.to_netcdf(temporary, engine=ENGINE, format="NETCDF4", encoding=groups)
-        else:
-            data.to_netcdf(temporary, engine=ENGINE, format="NETCDF4", encoding=_encoding(data))
+    """Write atomically; numeric arrays are deflated.
+
+    Raises:
+        DiskFullError: no space; the old file is whole.
+    """
+    # Made in memory: netCDF's own word for a full disk is "Permission denied".
+    if isinstance(data, xr.DataTree):
+        groups = {node.path: _encoding(node.to_dataset()) for node in data.subtree}
+        content = data.to_netcdf(engine=ENGINE, format="NETCDF4", encoding=groups)
+    else:
+        content = data.to_netcdf(engine=ENGINE, format="NETCDF4", encoding=_encoding(data))
+    write_bytes(path, content)
 
 
 def _encoding(data: xr.Dataset) -> dict[Any, dict[str, Any]]:

@@ -22,6 +22,15 @@ def states(tree: xr.DataTree) -> npt.NDArray[np.str_]:
     return names
 
 
+def planned(tree: xr.DataTree) -> npt.NDArray[np.bool_]:
+    """Say of every run, [run], whether the last plan and its sweep have it; all, if none says."""
+    runs = tree["runs"].to_dataset()
+    if "planned" not in runs:
+        return np.ones(runs.sizes["run"], dtype=np.bool_)
+    kept: npt.NDArray[np.bool_] = runs["planned"].values == 1
+    return kept
+
+
 def not_in_sweep(tree: xr.DataTree) -> npt.NDArray[np.bool_]:
     """Say of every run, [run], whether the study plans it but its last sweep leaves it out.
 
@@ -30,11 +39,9 @@ def not_in_sweep(tree: xr.DataTree) -> npt.NDArray[np.bool_]:
     runs = tree["runs"].to_dataset()
     made = json.loads(str(tree.attrs.get("plan_json") or "{}"))
     cells = [str(cell["cell"]) for cell in made.get("cells") or []]
-    if "planned" not in runs:
-        return np.zeros(runs.sizes["run"], dtype=np.bool_)
     of_study = np.isin(runs["cell"].values, cells)
     of_study &= np.isin(runs["seed"].values, made.get("seeds") or [])
-    left: npt.NDArray[np.bool_] = of_study & (runs["planned"].values == 0)
+    left: npt.NDArray[np.bool_] = of_study & ~planned(tree)
     left &= states(tree) == "waiting"
     return left
 

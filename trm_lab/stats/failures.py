@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from trm_lab.stats.interval import FEW_SEEDS, Interval, Values
+from trm_lab.stats.interval import FEW_SEEDS, Interval, Values, counted
 from trm_lab.stats.puzzles import share
 from trm_lab.stats.seeds import seed_interval
 
@@ -67,6 +67,7 @@ def compare_failures(
     """
     if test not in ("barnard", "fisher"):
         raise ValueError(f'test is "barnard" or "fisher", not {test!r}')
+    failed_a, n_a, failed_b, n_b = (counted(k, "runs") for k in (failed_a, n_a, failed_b, n_b))
     a, b = failure_rate(failed_a, n_a, level), failure_rate(failed_b, n_b, level)
     n, name = min(n_a, n_b), "Newcombe hybrid score over runs"
     if n == 0:
@@ -94,6 +95,7 @@ def summarize(
     `n_failed` is asked for, so that no failure is forgotten; 0 is an answer.  A failed run is
     neither a zero nor a missing row.
     """
+    n_failed = counted(n_failed, "failed runs")
     if n_failed < 0:
         raise ValueError(f"n_failed is 0 or more, not {n_failed}")
     n = len(completed) + n_failed

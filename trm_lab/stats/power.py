@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from scipy import optimize, stats
 
-from trm_lab.stats.interval import FEW_SEEDS, Values, check_level, finite
+from trm_lab.stats.interval import FEW_SEEDS, Values, check_level, finite, in_one_order
 
 _MOST_SEEDS = 10_000_000
 
@@ -63,9 +63,9 @@ def detectable_effect(
     """
     check_level(level)
     check_level(power, "power")
-    first, second = finite(a), finite(b)
-    if paired and len(first) != len(second):
-        raise ValueError(f"{len(first)} and {len(second)} values do not pair")
+    if paired and len(a) != len(b):
+        raise ValueError(f"{len(a)} and {len(b)} values do not pair")
+    first, second = map(finite, in_one_order(a, b) if paired else (a, b))
     fewest = min(len(first), len(second))
     if fewest < 2:
         raise ValueError(f"a spread takes 2 seeds or more in each arm, not {fewest}")

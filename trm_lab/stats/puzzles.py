@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from trm_lab.stats.interval import Interval, check_level
+from trm_lab.stats.interval import Interval, check_level, counted, in_one_order
 
 Solved = Sequence[bool] | Sequence[int] | npt.NDArray[np.bool_] | npt.NDArray[np.integer]
 
@@ -36,12 +36,13 @@ def clopper_pearson(k: int, n: int, level: float = 0.95) -> Interval:
 def share(k: int, n: int, level: float, kind: Literal["wilson", "exact"], units: str) -> Interval:
     """Give k of n units with a binomial interval."""
     check_level(level)
+    k, n = counted(k, units), counted(n, units)
     if not 0 <= k <= n:
         raise ValueError(f"{k} of {n} {units}")
     method = f"{'Wilson score' if kind == 'wilson' else 'Clopper-Pearson'} over {units}"
     if n == 0:
         return Interval(math.nan, math.nan, math.nan, 0, method, descriptive=True)
-    interval = stats.binomtest(int(k), int(n)).proportion_ci(level, method=kind)
+    interval = stats.binomtest(k, n).proportion_ci(level, method=kind)
     return Interval(k / n, float(interval.low), float(interval.high), n, method, descriptive=False)
 
 
@@ -69,13 +70,15 @@ def mcnemar(
     "mid-p" takes half the probability of the split seen, and is not conservative (Fagerland,
     Lydersen and Laake 2013, BMC Med Res Methodol 13:91).  The interval is Bonett and Price's
     adjusted Wald interval (2012).  It is a statement on these two runs, not on their recipes.
+    Puzzles are paired by their order, those of two pandas Series or DataArrays by their labels.
     """
     check_level(level)
     if method not in ("mid-p", "exact"):
         raise ValueError(f'method is "mid-p" or "exact", not {method!r}')
+    if len(a) != len(b):
+        raise ValueError(f"{len(a)} and {len(b)} puzzles are not the same puzzles")
+    a, b = in_one_order(a, b)
     first, second = _solved(a, "a"), _solved(b, "b")
-    if len(first) != len(second):
-        raise ValueError(f"{len(first)} and {len(second)} puzzles are not the same puzzles")
     n = len(first)
     only_a, only_b = int((first & ~second).sum()), int((second & ~first).sum())
     both = int((first & second).sum())

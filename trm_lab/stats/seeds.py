@@ -22,6 +22,7 @@ from trm_lab.stats.interval import (
     check_draws,
     check_level,
     finite,
+    in_one_order,
     percentiles,
     student,
 )
@@ -68,13 +69,15 @@ def paired_difference(
     """Give the mean of a - b over seeds with Student's t interval of the paired differences.
 
     Mappings from seed to value are paired by seed, and seeds that only one of them has are not
-    used (`n` says how many pairs there are).  Sequences must have the same seeds in the same order.
+    used (`n` says how many pairs there are).  Two pandas Series, or DataArrays with a coordinate,
+    are paired by their labels, which must be the same; other sequences must have the same seeds in
+    the same order.
     """
     return _student(paired_differences(a, b), level, "Student t over paired seeds")
 
 
 def paired_differences(a: Values | Mapping[int, float], b: Values | Mapping[int, float]) -> Floats:
-    """Give a - b, one value per common seed in rising order of seeds."""
+    """Give a - b, one value per common seed: of mappings in rising order of seeds, else as in a."""
     if isinstance(a, Mapping) and isinstance(b, Mapping):
         common = sorted(set(a) & set(b))
         return finite([a[seed] for seed in common]) - finite([b[seed] for seed in common])
@@ -82,7 +85,8 @@ def paired_differences(a: Values | Mapping[int, float], b: Values | Mapping[int,
         raise TypeError("pair two mappings by seed, or two sequences in one order")
     if len(a) != len(b):
         raise ValueError(f"{len(a)} and {len(b)} values do not pair; give mappings by seed")
-    return finite(a) - finite(b)
+    first, second = in_one_order(a, b)
+    return finite(first) - finite(second)
 
 
 def unpaired_difference(a: Values, b: Values, level: float = 0.95) -> Interval:

@@ -60,10 +60,10 @@ class Arm:
         """Suggestions that the budget still has."""
         return self.search.trials - len(self.suggestions())
 
-    def ask(self, parallel: int) -> FrozenTrial:
+    def ask(self) -> FrozenTrial:
         """Take the next suggestion, or a trial that waits to be tried again."""
         asked = len(self.suggestions())
-        self.study.sampler = sampling.sampler(self.search, asked, parallel)
+        self.study.sampler = sampling.sampler(self.search, asked)
         number = self.study.ask(self.distributions).number
         self.study.sampler = self.quiet
         return self.trials()[number]

@@ -17,8 +17,8 @@ from zipfile import is_zipfile
 from trm_lab.errors import ConfigError
 from trm_lab.runs import RunFolder, State
 from trm_lab.study import slurm
-from trm_lab.study.attempts import live_jobs
-from trm_lab.study.overview import last_sweep
+from trm_lab.study.attempts import damaged, live_jobs
+from trm_lab.study.overview import last_sweep, read_plan
 from trm_lab.study.trials import TRIALS
 
 LOW_DISK_BYTES = 2 * 2**30
@@ -105,7 +105,7 @@ def _locks(path: Path) -> Finding:
 
 
 def study(root: Path) -> Iterator[Finding]:
-    """Look at a study's folder: driver, journal, run folders, jobs."""
+    """Look at a study's folder: driver, plan, journal, results, run folders, jobs."""
     from trm_lab.study.driver_lock import driven, failure, holder
 
     at_work = driven(root)
@@ -115,12 +115,22 @@ def study(root: Path) -> Iterator[Finding]:
     else:
         told = f"{who}, at work" if at_work else f"none at work (last: {who})"
         yield Finding("driver", "ok", told)
+    try:
+        if (root / "plan.json").exists():
+            read_plan(root)
+    except ConfigError as error:
+        yield Finding("plan", "bad", _line(error))
     sweep = dict[str, Any]()
     try:
         sweep = last_sweep(root)
     except ConfigError as error:
         yield Finding("sweep", "bad", f"{_line(error)}; `trm-lab run` writes it anew")
     yield _storage(root, sweep.get("storage"))
+    yield from _dataset(root)
+    for path in damaged(root):
+        yield Finding("batch", "bad", f"{path}: cannot be read, so it is not known which runs the "
+                                      f"jobs named {path.stem} hold; take them out of the queue "
+                                      "if they are in it, then remove the file")  # fmt: skip
     folders = (*root.glob("*/seed-*"), *root.glob(f"{TRIALS}/*/seed-*"))
     runs = [RunFolder(path) for path in sorted(folders)]
     spoilt = [run for run in runs if run.status_file.exists() and run.status() is None]
@@ -161,6 +171,18 @@ def _storage(root: Path, setting: str | None) -> Finding:
             return Finding("storage", "ok", f"{setting} answers")
     except ConfigError as error:
         return Finding("storage", "bad", str(error))
+
+
+def _dataset(root: Path) -> Iterator[Finding]:
+    """Look whether results.nc can be read, all of it."""
+    from trm_lab.results import open_results
+
+    if not (root / "results.nc").exists():
+        return
+    try:
+        open_results(root)
+    except ConfigError as error:
+        yield Finding("dataset", "bad", _line(error))
 
 
 def _queued(root: Path, executor: Any) -> Iterator[str]:

@@ -49,7 +49,10 @@ class sole_driver:
         failed = isinstance(error, Exception)  # an interrupt is no failure
         why = (str(error) or type(error).__name__) if failed else ""
         if self.drives:
-            with suppress(OSError):  # a full disk is told of by what it did to the driver
+            # A full disk is told of by what it did to the driver.  The room of the first word is
+            # what the last one needs there; without it a driver that ended seems killed.
+            with suppress(OSError):
+                self.holder.unlink(missing_ok=True)
                 name_driver(self.holder.parent, os.getpid(), ended=why)
         self.lock.release()
 

@@ -158,8 +158,12 @@ def read_plan(root: Path) -> dict[str, Any]:
         made_by = what or "; `trm-lab run STUDY` makes it"
         raise ConfigError(f"{path}: no such file{made_by}") from None
     except ValueError as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    return dict(made)
+        why = str(error)
+    else:
+        if isinstance(made, dict) and isinstance(made.get("cells"), list):
+            return made
+        why = "it has no list of cells"
+    raise ConfigError(f"{path}: cannot be read: {why}; `trm-lab run STUDY` writes it anew")
 
 
 def chosen(rows: list[Row], only: str | None, seed: int | None) -> list[Row]:

@@ -16,8 +16,6 @@ from optuna.study import StudyDirection
 
 from trm_lab.config.search import SMALLER, Parameter, Search
 
-STARTUP = 10
-"""Random suggestions before a model is used; as many as run at a time, if those are more."""
 STRIDE = 1_000_003
 """Seeds of the suggestions of one search are this far apart from those of the next seed."""
 
@@ -45,7 +43,7 @@ def directions(search: Search) -> list[StudyDirection]:
     return [less if name in SMALLER else more for name in search.objectives]
 
 
-def sampler(search: Search, asked: int, parallel: int) -> BaseSampler:
+def sampler(search: Search, asked: int) -> BaseSampler:
     """Build the sampler of the suggestion after `asked` others.
 
     Every suggestion has a seed of its own: a driver that was started again would otherwise have the
@@ -56,15 +54,13 @@ def sampler(search: Search, asked: int, parallel: int) -> BaseSampler:
         case "random":
             return optuna.samplers.RandomSampler(seed=seed)
         case "tpe":
-            return optuna.samplers.TPESampler(seed=seed, n_startup_trials=max(STARTUP, parallel))
+            return optuna.samplers.TPESampler(seed=seed, n_startup_trials=search.startup)
         case "gp":
             return optuna.samplers.GPSampler(
-                seed=seed, n_startup_trials=max(STARTUP, parallel), deterministic_objective=False
+                seed=seed, n_startup_trials=search.startup, deterministic_objective=False
             )
         case "nsga2":
-            # A population of 50, as Optuna has it, would be the whole of a small budget.
-            population = min(50, max(2, search.trials // 5))
-            return optuna.samplers.NSGAIISampler(seed=seed, population_size=population)
+            return optuna.samplers.NSGAIISampler(seed=seed, population_size=search.startup)
         case "qmc":
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)

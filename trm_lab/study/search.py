@@ -67,9 +67,7 @@ class SearchAgenda:
         for arm in self.chosen:
             arm.restore(told_in(self.plan.root, arm.name))
             trials = list(arm.trials())
-            left += [
-                self._take_up(arm, arm.ask(1)) for t in trials if t.state is TrialState.WAITING
-            ]
+            left += [self._take_up(arm, arm.ask()) for t in trials if t.state is TrialState.WAITING]
             left += [self._take_up(arm, t) for t in trials if t.state is TrialState.RUNNING]
             newest = {t.user_attrs[RUN]: t for t in trials if RUN in t.user_attrs}
             left += [self._known(arm, t) for t in newest.values() if t.state.is_finished()]
@@ -81,14 +79,21 @@ class SearchAgenda:
         if free <= 0:
             return []
         ready = self._confirm()
-        most = self.search.parallel or len(self.open) + free
-        while len(ready) < free and len(self.open) < most:
-            arm = max(self.chosen, key=lambda arm: arm.left, default=None)
-            if arm is None or arm.left <= 0:
-                break
-            run = self._take_up(arm, arm.ask(most))
+        while len(ready) < free and (arm := self._next()):
+            run = self._take_up(arm, arm.ask())
             ready += [run] if run else self._confirm()
         return ready
+
+    def _next(self) -> Arm | None:
+        """Give the arm with the most suggestions left, of those that may have one more trial."""
+        at_once, waits = self.search.at_once, Counter(self._waiting())
+        asks = [arm for arm in self.chosen if at_once is None or waits[arm.name] < at_once]
+        arm = max(asks, key=lambda arm: arm.left, default=None)
+        return arm if arm and arm.left > 0 else None
+
+    def _waiting(self) -> Iterator[str]:
+        """Name the arm of every trial that waits for a run."""
+        return (arm.name for waiting in self.open.values() for arm, _ in waiting)
 
     def reopen(self, run: Run) -> None:
         """Try a suggestion again."""
@@ -97,7 +102,7 @@ class SearchAgenda:
             return
         for arm, number in self.closed.pop(run.key, []):
             arm.again(number)
-            self._open(arm, arm.ask(1), run)
+            self._open(arm, arm.ask(), run)
 
     def report(self, run: Run, update: int, value: float) -> bool:
         """Record an evaluation; say whether every arm that waits for the run would prune it."""
@@ -170,7 +175,7 @@ class SearchAgenda:
         if run.folder.state().final or not self.again or run.key in self.open:
             return None
         arm.again(trial.number)
-        return self._open(arm, arm.ask(1), run)
+        return self._open(arm, arm.ask(), run)
 
     def _run(self, arm: Arm, trial: FrozenTrial) -> Run:
         """Build the run of a suggestion.
@@ -200,10 +205,10 @@ class SearchAgenda:
 
         The plan is written when it has changed, or `anew`.
         """
-        waits = {id(arm) for waiting in self.open.values() for arm, _ in waiting}
+        waits = set(self._waiting())
         ended = [
             arm for arm in self.arms
-            if arm.name not in self.winners and arm.left <= 0 and id(arm) not in waits
+            if arm.name not in self.winners and arm.left <= 0 and arm.name not in waits
         ]  # fmt: skip
         if not (ended or anew):
             return []

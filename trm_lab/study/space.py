@@ -105,6 +105,21 @@ def policy(study: Study, varied: Sequence[str]) -> list[str]:
     if study.search is not None:
         tuned = ", ".join(study.search.parameters)
         lines.append(f"{tuned}: tuned in every arm on {study.search.trials} trials")
+        lines += pace(study.search)
+    return lines
+
+
+def pace(search: Search) -> list[str]:
+    """Say from when on the sampler learns, and that it may not come to it; nothing if none does."""
+    name, first, at_once = f"sampler {search.sampler}", search.startup, search.at_once
+    if not first or at_once is None:
+        return []
+    lines = [f"{name}: random until {first} trials of an arm have a value; at most {at_once} of an "
+             "arm at a time"]  # fmt: skip
+    if search.trials < first + at_once:
+        lines.append(f"search.trials: all {search.trials} of an arm may be random, with {at_once} "
+                     f"at a time before {first} have a value: {name} needs more trials, or fewer "
+                     "at a time (search.parallel)")  # fmt: skip
     return lines
 
 
