@@ -374,6 +374,17 @@ def test_nothing_completed_is_said():
     assert "Puzzle accuracy at equal compute, %" in cells(study_tree(waiting)).header
 
 
+def test_a_depth_that_is_a_bound_is_called_one():
+    assert not any("implicit" in text for text in answer(study_tree()))
+    arms = [
+        replace(arm, gradient="implicit") if arm.variant == "TRM (3,2)" else arm for arm in DEMO
+    ]
+    assert (
+        "The depth of an implicit gradient is the most that its solver may take; its training "
+        "compute is what it took: TRM (3,2)."
+    ) in answer(study_tree(arms))
+
+
 def test_solves_that_did_not_converge_are_said_by_cell():
     arms = [replace(arm, states={2: "diverged"} if arm.T == 3 else {}) for arm in DEMO]
     tree = study_tree(arms)

@@ -193,6 +193,16 @@ def test_recipe_settings_are_columns_of_their_own_type(tmp_path: Path):
     assert runs["model.n"].attrs["source"] == "recipe"
 
 
+def test_what_is_a_bound_says_so_in_its_attributes(tmp_path: Path):
+    runs = collect(make_study(tmp_path, DEPTHS[:1], (0,)))["runs"].to_dataset()
+    most = "of an implicit gradient the most that it can take"
+    assert runs["effective_depth"].attrs["comment"] == most
+    assert runs["max_depth"].attrs["comment"] == most
+    planned = f"before the run: the mean over what is drawn, {most}"
+    assert runs["flops_per_update"].attrs["comment"] == planned
+    assert "comment" not in runs["flops"].attrs
+
+
 def test_settings_of_mixed_type_become_text(tmp_path: Path):
     study = make_study(tmp_path, DEPTHS[:1], (0, 1))
     path = run_of(study) / "recipe.yaml"

@@ -42,8 +42,19 @@ class Flops(NamedTuple):
         return sum(self)
 
 
+class Evaluations(NamedTuple):
+    """What the solver of an implicit gradient computed in one supervision step, for all slots."""
+
+    forward: int
+    """Cycles, the last one with its graph included."""
+    backward: int
+    """Products with the Jacobian."""
+    ahead: int
+    """Cycles of the look ahead of Q-learning; 0 for other halting rules."""
+
+
 class Account(NamedTuple):
-    """The cost of a recipe; most fields are columns of the results."""
+    """The cost of a recipe before it runs; most fields are columns of the results."""
 
     params: int
     """Trained parameters of the trunk, puzzle table apart."""
@@ -55,7 +66,7 @@ class Account(NamedTuple):
     """Embeddings and heads, applied once per supervision step."""
     effective_depth: int
     """layers * T * updates of a cycle (n + 1), of one supervision step, at the recipe's own n and
-    T: those of evaluation and of the last stage of training."""
+    T: those of evaluation and of the last stage of training; the most of an implicit gradient."""
     max_depth: int
     """effective_depth * N_sup; effective_depth alone where nothing is carried."""
     graph_updates: float
@@ -65,7 +76,7 @@ class Account(NamedTuple):
     """FLOPs of one optimiser update of all slots: the mean over the stages of a run, expected where
     T or the gradient is drawn; the most that an implicit gradient can take."""
     eval_flops: int
-    """FLOPs of one supervision step of one puzzle in evaluation."""
+    """FLOPs of one supervision step of one puzzle in evaluation, at most."""
 
 
 def account(recipe: Recipe) -> Account:
@@ -89,17 +100,34 @@ def account(recipe: Recipe) -> Account:
     )
 
 
-@lru_cache(maxsize=64)
-def step_flops(recipe: Recipe, counts: Counts) -> int:
-    """Count the FLOPs of one supervision step of all slots in training, at given counts."""
-    model = recipe.model.model_copy(update={"n": counts.n, "T": counts.T})
-    supervision = recipe.supervision
+@lru_cache(maxsize=1024)
+def step_flops(
+    recipe: Recipe,
+    counts: Counts,
+    gradient: Gradient | None = None,
+    evaluations: Evaluations | None = None,
+) -> int:
+    """Count the FLOPs of one supervision step of all slots in training, at given counts.
+
+    `gradient` is the one that was drawn and `evaluations` what an implicit one took.  Without them
+    the cost is what is known before a run: the mean over the draws, the most that a solver takes.
+    """
+    supervision, gradient = recipe.supervision, gradient or recipe.model.gradient
     # Without a carry the next step is this one again.
     ahead = supervision.carried and counts.N_sup > 1
     look_ahead = ahead and isinstance(supervision.halting, QLearning)
-    step = flops(model, Geometry.of(recipe.task), look_ahead=look_ahead)
+    cycles = (counts.T, counts.T)
+    if evaluations is not None:
+        # What a solver took costs what it costs to one that may take no more.
+        cycles = (evaluations.forward, evaluations.ahead)
+        gradient = gradient.model_copy(update={"backward_iterations": evaluations.backward})
+    models = (
+        recipe.model.model_copy(update={"n": counts.n, "T": T, "gradient": gradient})
+        for T in cycles
+    )
+    step, after = (flops(m, Geometry.of(recipe.task), look_ahead=look_ahead) for m in models)
     # Every hypothesis goes through the step and back; only the winner is looked ahead from.
-    spent = supervision.hypotheses * (step.forward + step.backward) + step.look_ahead
+    spent = supervision.hypotheses * (step.forward + step.backward) + after.look_ahead
     return spent * recipe.train.batch
 
 

@@ -166,6 +166,14 @@ def test_a_plan_names_confounds(folder: Path, trm_lab: TrmLab):
     )
 
 
+def test_a_plan_says_where_its_costs_are_bounds(folder: Path, trm_lab: TrmLab):
+    bound = "depth, FLOPs and time of an implicit gradient are the most that it can take"
+    assert bound not in trm_lab("plan", "tiny.yaml").out
+    solved = ("set: {model.n: 2}", "set: {model.gradient: implicit}")
+    (folder / "tiny.yaml").write_text(written(solved))
+    assert trm_lab("plan", "tiny.yaml").out.splitlines()[-1] == bound
+
+
 def test_a_plan_names_cells_that_are_the_same_computation(folder: Path, trm_lab: TrmLab):
     base, deep = "n: 1,\n          T: 1}", "set: {model.n: 2}"
     (folder / "tiny.yaml").write_text(

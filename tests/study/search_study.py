@@ -109,6 +109,7 @@ class _Written:
         value = self.of.curve(self.run, self.update)
         folder.append(
             {"kind": "evaluation", "update": self.update, "steps": [2],
+             "flops": 1000 * recipe.model.T * self.update,
              "puzzle_accuracy": [value], "cell_accuracy": [value]}
         )  # fmt: skip
         if self.update == recipe.train.updates:

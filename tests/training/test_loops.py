@@ -31,6 +31,8 @@ from trm_lab.training.update import work
 WHOLE = {"model": {"gradient": "whole_program"}}
 LINKED = {"supervision": {"loop": {"kind": "slot_carry", "steps": 2, "linked": True}}}
 CURRICULUM = [{"until": 0.3, "n": 1, "T": 1, "N_sup": 1}, {"until": 0.6, "T": 3}]
+SOON = {"kind": "implicit", "tolerance": 0.5, "backward_tolerance": 0.5}
+"""Solves that end at different cycles, before the last."""
 RECIPES = {
     "two steps": tiny_recipe(supervision={"loop": {"kind": "slot_carry", "steps": 2}}),
     "linked": tiny_recipe(WHOLE, LINKED),
@@ -46,6 +48,22 @@ RECIPES = {
             "depth": {"kind": "sampled", "high": 3, "per": "puzzle"},
             "loop": {"kind": "slot_carry", "steps": 2},
         }
+    ),
+    "random truncation, two steps": tiny_recipe(
+        model={"gradient": {"kind": "random_truncation", "high": 6}},
+        supervision={"loop": {"kind": "slot_carry", "steps": 2}},
+    ),
+    "implicit, looked ahead": tiny_recipe(
+        model={"T": 12, "gradient": SOON},
+        supervision={
+            "halting": "q_learning",
+            "hypotheses": 2,
+            "loop": {"kind": "slot_carry", "steps": 2},
+        },
+    ),
+    "implicit, curriculum": tiny_recipe(
+        model={"T": 12, "gradient": {**SOON, "memory": 0}},
+        supervision={"curriculum": CURRICULUM},
     ),
 }
 
@@ -351,7 +369,7 @@ def test_depth_drawn_per_puzzle_is_that_of_puzzles_run_apart(gradient: Any) -> N
     found = work(recipe, core, weights, stream, session.carry, 1)
     drawn = stream.cycles(1, recipe.supervision.depth)
     assert len(set(drawn.tolist())) > 1
-    assert drawn.max() == found.counts[0].T
+    assert found.flops == step_flops(recipe, recipe.counts(1)._replace(T=int(drawn.max())))
     params = list(weights.params.values())
     batch, loss = stream.draw(1), 0.0
     for i, T in enumerate(drawn.tolist()):
@@ -406,7 +424,7 @@ def test_the_flops_of_an_update_are_torchs_own_count(name: str) -> None:
         session.advance()
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         worked = work(recipe, session.core, session.weights, session.stream, session.carry, 5)
-    assert counter.get_total_flops() == sum(step_flops(recipe, c) for c in worked.counts)
+    assert worked.flops == counter.get_total_flops()
     before = session.counters.flops
     session.advance()
     assert session.counters.flops - before == counter.get_total_flops()

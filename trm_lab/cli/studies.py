@@ -36,6 +36,7 @@ def plan(
 ) -> None:
     """Print cells, seeds and cost."""
     from trm_lab.config.execution import Slurm
+    from trm_lab.config.gradient import Implicit
     from trm_lab.study.cost import cost as cost_of
     from trm_lab.study.search_ahead import runs_ahead, unpruned
 
@@ -94,6 +95,8 @@ def plan(
     output.say(f"{cells} in {made.root}; about "
                f"{output.duration(total)} of one core to run, {output.duration(evaluation)} of it "
                "evaluation")  # fmt: skip
+    if any(isinstance(cell.recipe.model.gradient, Implicit) for cell in made.taken):
+        output.say("depth, FLOPs and time of an implicit gradient are the most that it can take")
     if jobs:
         count, most = output.several(jobs["count"], "job"), jobs["array"]
         output.say(f"{count}, in arrays of up to {most}; sbatch gets\n{jobs['sbatch']}")

@@ -29,6 +29,8 @@ class Solve(NamedTuple):
     """Evaluations of F until the puzzle was solved, or all of them."""
     unconverged: Bool[Tensor, "*B"]
     """Whether the residual is above the tolerance."""
+    evaluations: int
+    """Evaluations of F for all puzzles together: a solved one is computed until the last is."""
 
 
 class Solves(NamedTuple):
@@ -37,6 +39,8 @@ class Solves(NamedTuple):
     forward: Solve
     backward: list[Solve]
     """Empty until the backward pass has come by."""
+    ahead: list[Solve]
+    """That of the look ahead, for the halting rule that has one."""
 
 
 class Solved(NamedTuple):
@@ -75,8 +79,10 @@ def solve(
     count = done.int()
     residual = torch.full_like(z[..., 0], torch.nan)
     past: list[tuple[Tensor, Tensor]] = []
+    evaluations = 0
     for _ in range(iterations):
         fz = f(z)
+        evaluations += 1
         step = fz - z
         count = count + ~done
         residual = torch.where(done, residual, _ratio(step, fz).sqrt())
@@ -93,7 +99,7 @@ def solve(
         if tolerance > 0 and bool(done.all()):
             break
     # A residual that is no number is above the tolerance too, unless nothing was to be solved.
-    return z, Solve(residual, count, (count > 0) & ~(residual <= tolerance))
+    return z, Solve(residual, count, (count > 0) & ~(residual <= tolerance), evaluations)
 
 
 def _correction(
@@ -172,8 +178,9 @@ def fixed_point(setting: Implicit, plain: Map, kept: Map, z: Latents, cycles: in
         z = after = plain(before)
     with torch.no_grad():
         residual = squared_residual(before, after).sqrt()
-    told = Solve(residual, how.iterations + 1, ~(residual <= setting.tolerance))
-    return Solved(z, before, after, Solves(told, backward))
+    unconverged = ~(residual <= setting.tolerance)
+    told = Solve(residual, how.iterations + 1, unconverged, how.evaluations + 1)
+    return Solved(z, before, after, Solves(told, backward, []))
 
 
 def _ratio(part: Tensor, whole: Tensor) -> Float[Tensor, "*B"]:

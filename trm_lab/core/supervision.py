@@ -172,8 +172,12 @@ def supervise(
         halted = leave(supervision.loop, release(rule, shown, steps, N_sup, minimum), whole)
 
     def next_halt() -> Tensor:
-        # Without a carry the next step is this one again.
-        return core.read(params, recur(won, 1).z).halt if supervision.carried else halt
+        if not supervision.carried:  # the next step is this one again
+            return halt
+        ahead = recur(won, 1)
+        if moved.solves and ahead.solves:
+            moved.solves.ahead.append(ahead.solves.forward)
+        return core.read(params, ahead.z).halt
 
     look_ahead = continue_value(rule, next_halt, steps >= N_sup, N_sup)
     stop, go_on = halting_losses(rule, halt, correct, look_ahead)
@@ -222,11 +226,15 @@ def watch(outcome: Outcome) -> dict[str, Tensor]:
 
     found = {} if outcome.residual is None else {"residual": outcome.residual}
     if outcome.solves is not None:
-        forward, backward = outcome.solves
+        forward, backward, _ = outcome.solves
         found |= {
             "iterations": total(forward.iterations),
             "unconverged": total(forward.unconverged),
         }
         for solve in backward:
-            found |= {f"backward_{name}": total(part) for name, part in solve._asdict().items()}
+            found |= {
+                "backward_residual": total(solve.residual),
+                "backward_iterations": total(solve.iterations),
+                "backward_unconverged": total(solve.unconverged),
+            }
     return found

@@ -26,11 +26,11 @@ def answer(tree: xr.DataTree) -> list[str]:
     cells = cell_table(tree, runs)
     if not (cells["updates_n"] > 0).any():
         return ["No run has completed: there is no answer yet.", *_missing(tree, cells)]
-    unsolved = _unconverged(tree, cells)
+    solver = _bounds(tree, cells) + _unconverged(tree, cells)
     if not runs[["at_updates", "at_compute"]].fillna(0).to_numpy().any():
         name = title(metric(tree)).lower()
         nothing = f"every {name} is 0: nothing was learned yet, so nothing is compared."
-        return [f"{_opening(runs, 'updates')}, {nothing}", *unsolved, *_missing(tree, cells)]
+        return [f"{_opening(runs, 'updates')}, {nothing}", *solver, *_missing(tree, cells)]
     said = []
     for x in abscissas(tree):
         placed = cells.assign(x=values(tree, cells, x.name), line=lines(tree, cells, x.name))
@@ -39,7 +39,7 @@ def answer(tree: xr.DataTree) -> list[str]:
     contrasts = contrast_table(tree, runs)
     said += [_contrast(tree, runs, cells, row) for _, row in contrasts.iterrows()]
     said += _families(tree, runs, cells, contrasts)
-    return said + unsolved + _missing(tree, cells) + _few(said)
+    return said + solver + _missing(tree, cells) + _few(said)
 
 
 def _trend(tree: xr.DataTree, runs: pd.DataFrame, cells: pd.DataFrame, x: Abscissa) -> list[str]:
@@ -171,6 +171,21 @@ def _missing(tree: xr.DataTree, cells: pd.DataFrame) -> list[str]:
     means = bool((cells["updates_n"] > 0).any())
     head = "Not every planned run is in these means" if means else "Completed so far"
     return [f"{head}: {'; '.join(lacking)}.", *elsewhere]
+
+
+def _bounds(tree: xr.DataTree, cells: pd.DataFrame) -> list[str]:
+    """Name the cells whose depth is a bound, as their solver may stop before it."""
+    runs = planned(tree)["runs"].to_dataset()
+    if "model.gradient.kind" not in runs:
+        return []
+    kinds = dict(zip(runs["cell"].values, runs["model.gradient.kind"].values, strict=True))
+    named = [str(row["label"]) for _, row in cells.iterrows() if kinds[row["cell"]] == "implicit"]
+    if not named:
+        return []
+    return [
+        "The depth of an implicit gradient is the most that its solver may take; its training "
+        f"compute is what it took: {', '.join(named)}."
+    ]
 
 
 def _unconverged(tree: xr.DataTree, cells: pd.DataFrame) -> list[str]:

@@ -58,6 +58,8 @@ class Variable:
     coord: bool = False
     flags: tuple[str, ...] = ()
     """Meanings of the values 0, 1, ... (CF flag_values and flag_meanings)."""
+    comment: str = ""
+    """What has to be known to read the values right."""
 
     @property
     def attrs(self) -> dict[str, Any]:
@@ -66,21 +68,25 @@ class Variable:
         if self.flags:
             attrs["flag_values"] = np.arange(len(self.flags), dtype=self.dtype)
             attrs["flag_meanings"] = " ".join(self.flags)
-        return attrs
+        return attrs | ({"comment": self.comment} if self.comment else {})
 
 
 _RUN = Variable("run", ("run",), "text", "Run, <cell>/seed-<k>", coord=True)
 _WEIGHTS = Variable("weights", ("weights",), "text", "Evaluated weights", coord=True)
 _STEP = Variable("step", ("step",), "int64", "Supervision step", coord=True)
+_MOST = "of an implicit gradient the most that it can take"
+_BEFORE = f"before the run: the mean over what is drawn, {_MOST}"
 
 
 def _many(dims: str, dtype: str, rows: str, *, coord: bool = False) -> list[Variable]:
-    """Read `name | long name | units` lines; units default to "1"."""
+    """Read `name | long name | units | comment` lines; units default to "1"."""
     variables = []
     for row in rows.strip().splitlines():
-        name, long_name, *units = (part.strip() for part in row.split("|"))
-        unit = units[0] if units else "1"
-        variables.append(Variable(name, tuple(dims.split()), dtype, long_name, unit, coord))
+        name, long_name, *rest = (part.strip() for part in row.split("|"))
+        unit, comment = (*rest, *("1", "")[len(rest) :])
+        variables.append(
+            Variable(name, tuple(dims.split()), dtype, long_name, unit, coord, comment=comment)
+        )
     return variables
 
 
@@ -124,17 +130,17 @@ VARIABLES: dict[str, tuple[Variable, ...]] = {
         *_many(
             "run",
             "float64",
-            """
+            f"""
             attempt | Attempt
             threads | CPU threads
             params | Parameters without puzzle table
             table_params | Parameters of the puzzle table
             recurring_params | Parameters used in every update
             once_params | Parameters used once per supervision step
-            effective_depth | Effective depth, layers x T x updates of a cycle
-            max_depth | Effective depth x N_sup
+            effective_depth | Effective depth, layers x T x updates of a cycle | 1 | {_MOST}
+            max_depth | Effective depth x N_sup | 1 | {_MOST}
             graph_updates | Latent updates with a graph
-            flops_per_update | Training compute per optimiser update | FLOP
+            flops_per_update | Training compute per optimiser update | FLOP | {_BEFORE}
             puzzle_accuracy | Test puzzle accuracy
             cell_accuracy | Test cell accuracy
             updates | Optimiser updates done
@@ -301,7 +307,8 @@ def table() -> str:
         for v in VARIABLES[group]:
             role = "coordinate: " if v.coord else ""
             flags = ": " + ", ".join(f"{i} {f}" for i, f in enumerate(v.flags)) if v.flags else ""
-            meaning = f"{role}{v.long_name}{flags}"
+            comment = f"; {v.comment}" if v.comment else ""
+            meaning = f"{role}{v.long_name}{flags}{comment}"
             lines.append(
                 f"| `{v.name}` | {', '.join(v.dims)} | {v.dtype} | {v.units} | {meaning} |"
             )

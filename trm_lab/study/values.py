@@ -35,21 +35,20 @@ def evaluations(
 
 
 def objectives(run: Run, study: Study) -> list[float]:
-    """Give what a search judges a completed run by: the last validation, and what it costs.
+    """Give what a search judges a completed run by: the last validation, and what it has cost.
 
     Test puzzles have no part in a search: they are for its winners.
     """
     assert study.search is not None
     _, wanted = _metric(run, study)
     seen = [record for record in run.folder.records() if record.get("kind") == "evaluation"]
-    cost = account(run.recipe)
     found = []
     for name in study.search.objectives or (study.metric.name,):
         match name:
             case "flops":
-                found.append(float(cost.flops_per_update * run.recipe.train.updates))
+                found.append(float(seen[-1]["flops"]) if seen else float("nan"))
             case "params":
-                found.append(float(cost.params))
+                found.append(float(account(run.recipe).params))
             case _:
                 last = seen[-1][name][seen[-1]["steps"].index(wanted)] if seen else None
                 found.append(float("nan") if last is None else float(last))

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trm_lab.accounting import account, step_flops
+from trm_lab.accounting import account
 from trm_lab.atomic import write_bytes
 from trm_lab.config.extension import refuse_changed, sources
 from trm_lab.config.recipe import Recipe
@@ -135,7 +135,7 @@ class Session:
         self.carry = worked.carry
         self.started += worked.started
         self.counters.update = update
-        self.counters.flops += sum(step_flops(recipe, counts) for counts in worked.counts)
+        self.counters.flops += worked.flops
         for outcome in worked.outcomes:
             self._add(outcome)
 

@@ -7,9 +7,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from trm_lab.accounting import Evaluations, step_flops
 from trm_lab.config.loops import Counts, FullLoop, SampledDepth
 from trm_lab.config.recipe import Recipe
 from trm_lab.core.core import Core, Weights
+from trm_lab.core.fixed_point import Solve
 from trm_lab.core.supervision import Carry, Outcome, refill, supervise
 from trm_lab.training.distributed import Group
 from trm_lab.training.stream import Stream
@@ -21,8 +23,8 @@ class Worked(NamedTuple):
     carry: Carry
     outcomes: list[Outcome]
     """One of each step."""
-    counts: list[Counts]
-    """Recursion counts of each step."""
+    flops: int
+    """FLOPs of the steps as they turned out, in the slots of all processes."""
     started: Int[Tensor, ""]
     """Puzzles started, in the slots of this process."""
     grads: list[Tensor | None]
@@ -44,7 +46,7 @@ def work(
     supervision = recipe.supervision
     steps, linked = supervision.steps_per_update, supervision.linked
     params = list(weights.params.values())
-    group = stream.group
+    group, gradient = stream.group, stream.gradient(update, recipe.model.gradient)
     started = torch.zeros((), dtype=torch.int64, device=core.device)
     outcomes: list[Outcome] = []
     taken: list[Counts] = []
@@ -68,7 +70,7 @@ def work(
         )  # fmt: skip
         carry, outcome = supervise(
             core, weights.params, supervision, carry, rows, minimum,
-            gradient=stream.gradient(update, recipe.model.gradient), counts=counts, waits=waits,
+            gradient=gradient, counts=counts, waits=waits,
             linked=linked and k + 1 < steps, whole=group.gathered,
         )  # fmt: skip
         outcomes.append(outcome)
@@ -83,10 +85,34 @@ def work(
             losses, leaves = [], []
     kept = [g for g in row_grads if g is not None]
     assert len(kept) in (0, steps)
+    evaluations = _evaluations(group, outcomes)
+    flops = sum(
+        step_flops(recipe, counts, gradient, took)
+        for counts, took in zip(taken, evaluations, strict=True)
+    )
     return Worked(
-        carry, outcomes, taken, started, _summed(group, grads),
+        carry, outcomes, flops, started, _summed(group, grads),
         _everywhere(group, identifiers), _everywhere(group, kept) if kept else None,
     )  # fmt: skip
+
+
+def _evaluations(group: Group, outcomes: list[Outcome]) -> list[Evaluations | None]:
+    """Give what the solvers of each step took, None where nothing is solved for.
+
+    Of several processes it is the most of any: what one process with all slots takes, so that the
+    count does not depend on their number.
+    """
+    solves = [outcome.solves for outcome in outcomes if outcome.solves is not None]
+    if not solves:
+        return [None] * len(outcomes)
+
+    def took(*parts: Solve) -> int:
+        return sum(part.evaluations for part in parts)
+
+    mine = [(took(s.forward), took(*s.backward), took(*s.ahead)) for s in solves]
+    # On the CPU, so that no device waits.
+    every = group.gathered(torch.tensor([mine]))
+    return [Evaluations(*most) for most in every.amax(0).tolist()]
 
 
 def _summed(group: Group, grads: list[Tensor | None]) -> list[Tensor | None]:
