@@ -583,6 +583,27 @@ def test_jobs_of_a_cell_that_the_study_has_lost_are_named_and_taken_out(site: Pa
     assert (site / "cancelled").read_text() == "--quiet 17_1\n--quiet 17_0\n"
 
 
+def test_a_driver_of_another_sweep_tells_of_the_studys_jobs_in_the_queue(
+    site: Path, finished: Plan
+):
+    runs, told = list(finished.runs()), list[str]()
+    cluster(finished, pack=2).submit(runs)
+    show(site, ("17_0", "PENDING"), ("17_1", "RUNNING"))
+    for only in (None, "deep"):
+        drive(finished, only, say=told.append)
+    assert (
+        told
+        == [
+            f"{finished.root}: in the queue, but not waited for here: {ORDER[0]} and 3 more; "
+            "`scancel 17_0 17_1` takes out what is not wanted"
+        ]
+        * 2
+    )
+    show(site, ("17_0", "COMPLETED"), ("17_1", "COMPLETED"))
+    drive(finished, say=told.append)
+    assert len(told) == 2
+
+
 def test_a_pack_is_taken_out_unless_another_of_its_runs_is_to_go_on(site: Path, plan: Plan):
     runs = list(plan.runs())
     cluster(plan, pack=2).submit(runs)
@@ -596,13 +617,40 @@ def test_a_pack_is_taken_out_unless_another_of_its_runs_is_to_go_on(site: Path, 
     assert (site / "cancelled").read_text() == "--quiet 17_0\n"
 
 
-def test_without_an_answer_nothing_is_submitted(
+def test_without_an_answer_nothing_is_submitted_after_a_minute(
     site: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("trm_lab.study.cluster.time.sleep", lambda _: None)
-    (site / "queue").unlink()
-    with pytest.raises(ConfigError, match=r"SLURM does not answer.*nothing was submitted"):
-        cluster(plan).adopt(list(plan.runs()), True)
+    now = 1000.0
+
+    def asked() -> dict[str, slurm.Queued]:
+        nonlocal now
+        now += 11.0  # as long as squeue takes to give a controller up
+        raise slurm.SilentError("squeue: Unable to contact slurm controller")
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    executor = cluster(plan)
+    monkeypatch.setattr(slurm, "queue", asked)
+    monkeypatch.setattr("trm_lab.study.cluster.time.monotonic", lambda: now)
+    monkeypatch.setattr("trm_lab.study.cluster.time.sleep", sleep)
+    told = "squeue: Unable to contact slurm controller; nothing was submitted"
+    with pytest.raises(slurm.SilentError, match=f"^{told}$"):
+        executor.adopt(list(plan.runs()), True)
+    assert 50 < now - 1000 < 75
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_a_study_at_its_end_needs_no_answer(site: Path, finished: Plan, once: bool):
+    for name in ("squeue", "scontrol"):
+        (site / "bin" / name).write_text(f"#!/bin/sh\necho {name} >> {site}/asked\nexit 1\n")
+    sweep = Sweep(name="c", executor=Slurm(), execution=EXECUTION)
+    plan, told = planned(finished.root.parent, sweep=sweep), list[str]()
+    attempts.new_batch(plan.root, "tiny", [list(ORDER)]).submitted("17").write(plan.root)
+    assert drive(plan, say=told.append, once=once) == {State.COMPLETED: 4}
+    assert told == []
+    assert (site / "asked").read_text() == "squeue\n"  # each lasts 10 s while nobody answers
 
 
 def test_only_attempts_from_the_same_checkpoint_are_in_vain(plan: Plan):

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from trm_lab.config.execution import Execution, Slurm
@@ -28,6 +29,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 60.0, 600.0
 """Seconds until sbatch is tried again, doubled each time: at a full queue it sleeps two minutes."""
 RETURNING = ("NODE_FAIL", "PREEMPTED", "BOOT_FAIL")
 """Ends of a job that SLURM may be about to put back."""
+ANSWER_SECONDS = 60.0
+"""How long a driver waits for a controller that does not answer before it gives up."""
 GONE_LOOKS = 2
 """Looks at the queue without the job before it is gone: a requeue passes through other states."""
 UNKNOWN_LOOKS = 4
@@ -47,11 +50,15 @@ class Cluster:
         self.unheard = self.refused = ""
         """Why the queue cannot be seen, and why sbatch takes nothing."""
         self.looks = 0
-        self.array = setting.max_array or slurm.array_limit() or 1000
         self.doubt: _Doubt | None = None
         self.taken = False
         """Whether sbatch has taken jobs of this driver."""
         self.again_at, self.pause = 0.0, FIRST_PAUSE
+
+    @cached_property
+    def array(self) -> int:
+        """Most jobs of an array, asked of the cluster when the first are sent."""
+        return self.setting.max_array or slurm.array_limit() or 1000
 
     @property
     def silence(self) -> str:
@@ -160,15 +167,21 @@ class Cluster:
         return batch
 
     def adopt(self, runs: Sequence[Run], again: bool) -> dict[str, Job]:
-        """Find our jobs of an earlier driver; wait for the controller, as guessing would double."""
+        """Find our jobs of an earlier driver; wait for the controller, as guessing would double.
+
+        Raises:
+            SilentError: it does not answer.
+        """
+        deadline, wait = time.monotonic() + ANSWER_SECONDS, 1.0
         self.refresh()
-        for wait in (1, 2, 5, 10, 20, 30):
-            if self.answered:
-                break
+        if not runs:
+            return {}
+        while not self.answered:
+            if time.monotonic() + wait > deadline:
+                raise SilentError(f"{self.unheard}; nothing was submitted")
             time.sleep(wait)
+            wait *= 2
             self.refresh()
-        if not self.answered:
-            raise ConfigError(f"SLURM does not answer ({self.unheard}); nothing was submitted")
         ids = slurm.ids_by_name(self.seen)
         for path in damaged(self.root):
             if path.stem in ids:

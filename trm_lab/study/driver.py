@@ -73,8 +73,7 @@ def drive(
             plan.write()
         driver = _Driver(plan, agenda, listen or _quiet, tick, say or _quiet)
         driver.begin(again)
-        if only is None:
-            driver.tell_of_strays()
+        driver.tell_of_others(only is None)
         try:
             driver.round()
             if once:
@@ -174,12 +173,19 @@ class _Driver:
                 if run.folder.state().ended_badly:
                     run.folder.mark(State.WAITING, "")  # for whoever looks meanwhile
 
-    def tell_of_strays(self) -> None:
-        """Tell of jobs in the queue that the plan knows nothing of: nobody waits for them."""
-        if jobs := strays(self.plan.root, self.agenda.runs):
+    def tell_of_others(self, whole: bool) -> None:
+        """Tell of jobs of the study in the queue for which this driver does not wait.
+
+        They are of runs that the `whole` plan knows nothing of, or sent by another sweep.
+        """
+        there = self.plan.sweep.executor.kind == "slurm"
+        if self.executor.silence or (there and not whole):
+            return
+        if jobs := strays(self.plan.root, self.agenda.runs if there else ()):
             first, *more = sorted(key for keys in jobs.values() for key in keys)
             told = first + f" and {len(more)} more" * bool(more)
-            self.say(f"{self.plan.root}: in the queue, but not in this plan: {told}; "
+            why = "not in this plan" if there else "not waited for here"
+            self.say(f"{self.plan.root}: in the queue, but {why}: {told}; "
                      f"`scancel {' '.join(jobs)}` takes out what is not wanted")  # fmt: skip
 
     def round(self) -> None:
@@ -205,7 +211,9 @@ class _Driver:
         self.fill()
 
     def hear(self) -> None:
-        """Look at what was sent."""
+        """Look at what was sent, if anything was or is to be."""
+        if not self.busy:
+            return
         self.follow(self.executor.refresh())
         if self.executor.silence != self.silence:
             self.silence = self.executor.silence
