@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from trm_lab.runs import State
 from trm_lab.study.agenda import Agenda
-from trm_lab.study.attempts import attempted, forgive, in_vain, progress, tail
+from trm_lab.study.attempts import attempted, forgive, forgiven_since, in_vain, progress, tail
 from trm_lab.study.dispatch import Executor, Job, Orphan
 from trm_lab.study.driver_lock import sole_driver
 from trm_lab.study.executors import build_executor
@@ -205,7 +205,7 @@ class _Driver:
         """Look until every job that has left the queue is known to be gone: all in one round."""
         for _ in range(SETTLE_LOOKS):
             if not self.active:
-                return
+                break
             time.sleep(min(1.0, self.executor.poll_seconds))
             self.hear()
         self.fill()
@@ -267,9 +267,7 @@ class _Driver:
         """Let a run end in a state: by word, and with its job if no other run lives in that."""
         active.ends_as = active.ends_as or state
         active.run.folder.ask_to_cancel()
-        mates = [a for a in self.active.values() if a.job.id == active.job.id]
-        if all(mate.ends_as for mate in mates):
-            self.cancel(active.job)
+        self.cancel(active.job)
 
     def cancel(self, job: Job) -> None:
         """Cancel a job; a controller that does not answer is asked again in the next round."""
@@ -282,6 +280,9 @@ class _Driver:
         """Say what came of a run whose process is gone, and send it again if it can go on."""
         run, job, state = active.run, active.job, active.run.folder.state()
         wanted = active.ends_as or (State.CANCELLED if job.cancelled() else None)
+        retried = state is State.WAITING and forgiven_since(run.folder, job.id)
+        if wanted is State.CANCELLED and retried:
+            wanted = None  # taken back before we looked
         if wanted is not None and not state.final:
             why = "cancelled in the queue" if active.ends_as is None else f"{wanted.value} as asked"
             run.folder.mark(wanted, why)
