@@ -231,15 +231,18 @@ class RunFolder:
         stamped = {"schema": SCHEMA, **status, "updated_utc": now()}
         write_text(self.status_file, json.dumps(finite(stamped), indent=1) + "\n")
 
-    def mark(self, state: State, why: str, log: str = "") -> None:
+    def mark(
+        self, state: State, why: str, log: str = "", job: Mapping[str, Any] | None = None
+    ) -> None:
         """Write a state, and why, where nobody works; what is known besides stays.
 
-        `log` is the end of the log of a run that failed.
+        `log` is the end of the log of a run that failed, `job` the one in which it ended.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         kind = {"type": state.value.capitalize(), "message": why}
         error = (kind | ({"log": log} if log else {})) if why else None
-        self.write_status({**(self.status() or {}), "state": state.value, "error": error})
+        ended = {"job": dict(job)} if job else {}
+        self.write_status({**(self.status() or {}), **ended, "state": state.value, "error": error})
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Append one record to metrics.jsonl."""

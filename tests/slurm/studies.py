@@ -46,6 +46,8 @@ ONE = (
     ("seeds: [0, 1]", "seeds: [0]"),
 )
 """What makes it one run, which lasts 80 s or until the test lets it go."""
+TWO = ONE[:-1]
+"""What makes it two of them."""
 Replacements = Sequence[tuple[str, str]]
 
 
@@ -164,7 +166,7 @@ class Held:
 
 
 def checkpointed(commands: Commands) -> None:
-    """Wait until the one run of a study has a checkpoint of some update; the first is of none."""
+    """Wait until the first seed of a study has a checkpoint of some update; one is of none."""
 
     def progress() -> int:
         files = list(commands.root.glob("*/seed-0/status.json"))

@@ -1,5 +1,6 @@
 """Runs on a real SLURM that are preempted, killed, requeued, lost: each ends as if undisturbed."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -12,6 +13,7 @@ from tests.slurm.parts import Step
 from tests.slurm.processes import wait_for
 from tests.slurm.studies import (
     ONE,
+    TWO,
     UPDATES,
     Commands,
     Held,
@@ -34,6 +36,16 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRM_LAB_HOLD", str(place))
         return results(in_process(place / "runs", ONE).root)
+
+
+@pytest.fixture(scope="module")
+def undisturbed_pair(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What two held runs give in one process."""
+    place = tmp_path_factory.mktemp("pair")
+    Held(place).go()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRM_LAB_HOLD", str(place))
+        return results(in_process(place / "runs", TWO).root)
 
 
 @pytest.fixture
@@ -126,6 +138,63 @@ def test_a_killed_worker_s_run_is_sent_again(
     assert second.job != first.job
     went_on(held, first, second)
     completed(commands, undisturbed)
+
+
+def packed(commands: Commands, held: Held) -> tuple[Step, Step]:
+    """Wait until both runs of a pack are at work, the first with a checkpoint; give their steps."""
+    wait_for("two workers", lambda: len({step.pid for step in held.steps()}) == 2, 90)
+    checkpointed(commands)
+    (file,) = commands.root.glob("*/seed-0/status.json")
+    pid = str(json.loads(file.read_text())["pid"])
+    first = next(step for step in held.steps() if step.pid == pid)
+    mate = held.worker(first)
+    assert first.job == mate.job
+    return first, mate
+
+
+def test_a_killed_worker_of_a_pack_is_sent_again_while_its_mate_works(
+    slurm: Cluster, tmp_path: Path, held: Held, undisturbed_pair: dict[str, Any]
+) -> None:
+    commands = prepare(tmp_path, TWO, pack=2)
+    with counting(slurm) as sizes, commands.driving() as driver:
+        first, mate = packed(commands, held)
+        os.kill(int(first.pid), signal.SIGKILL)
+        second = held.worker(first, mate)
+        assert slurm.job(mate.job)[0] == "RUNNING"
+        # Put back, the pack leaves the run to the job that has it, and goes on with the other.
+        slurm.run("scontrol", "requeue", mate.job)
+        let_start(slurm, mate.job)
+        again = held.worker(first, mate, second)
+        held.go()
+        assert driver.wait(90) == 0
+    assert (again.job, again.restart) == (mate.job, "1")
+    assert second.job != first.job
+    assert len({step.pid for step in held.steps()}) == 4
+    assert sum(sizes.values()) == 2
+    went_on(held, first, second)
+    assert commands.states() == ["completed"] * 2
+    assert results(commands.root) == undisturbed_pair
+
+
+def test_a_run_cancelled_out_of_a_pack_and_retried_does_not_wait_for_its_mate(
+    slurm: Cluster, tmp_path: Path, held: Held, undisturbed_pair: dict[str, Any]
+) -> None:
+    commands = prepare(tmp_path, TWO, pack=2)
+    assert commands.run(verb="sync").returncode == 0
+    first, mate = packed(commands, held)
+    one = (commands.root, "--only", "held", "--seed", 0)
+    assert command("cancel", *one).returncode == 0
+    wait_for("its end", lambda: commands.states() == ["cancelled", "running"], 60, every=0.5)
+    assert command("retry", *one).returncode == 0
+    assert commands.run(verb="sync").returncode == 0
+    second = held.worker(first, mate)
+    assert second.job != first.job
+    assert slurm.job(mate.job)[0] == "RUNNING"
+    held.go()
+    done = commands.run()
+    assert (done.returncode, done.stderr) == (0, "")
+    went_on(held, first, second)
+    assert results(commands.root) == undisturbed_pair
 
 
 def test_a_run_whose_workers_always_die_has_failed_and_says_why(

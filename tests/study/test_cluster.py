@@ -21,12 +21,13 @@ from trm_lab.runs import State
 from trm_lab.study import attempts, slurm
 from trm_lab.study.checkup import study as study_findings
 from trm_lab.study.cluster import Cluster
+from trm_lab.study.dispatch import Job
 from trm_lab.study.driver import drive
 from trm_lab.study.driver_lock import sole_driver
 from trm_lab.study.jobs import send_driver, text
 from trm_lab.study.overview import overview
 from trm_lab.study.plan import Plan, Run, load_sweep
-from trm_lab.study.steering import cancel
+from trm_lab.study.steering import cancel, retry
 
 SBATCH = """#!/bin/sh
 cp "$1" {0}/submitted-$(ls {0}/submitted-* 2>/dev/null | wc -l)
@@ -406,6 +407,151 @@ def test_a_run_that_failed_in_a_pack_does_not_wait_for_the_others(site: Path, pl
     assert list(cluster(plan).adopt(runs, True)) == [run.key for run in runs[1:]]
 
 
+def in_a_pack(site: Path, plan: Plan) -> tuple[Cluster, list[Run], list[Job]]:
+    """Let a pack of two be at work; give the executor, its runs and their jobs."""
+    executor, runs = cluster(plan, pack=2), list(plan.runs())[:2]
+    jobs = list(executor.submit(runs).values())
+    for run, job in zip(runs, jobs, strict=True):
+        attempts.attempted(run.folder, job.id, job.log, 0)
+        run.folder.write_status({"state": "running", "job": {"id": job.id}})
+    show(site, ("17", "RUNNING"))
+    executor.refresh()
+    return executor, runs, jobs
+
+
+@pytest.mark.parametrize("state", [State.CANCELLED, State.FAILED, State.LOST])
+def test_a_run_that_is_retried_does_not_wait_for_the_pack_in_which_it_ended(
+    site: Path, plan: Plan, state: State
+):
+    _, runs, _ = in_a_pack(site, plan)
+    plan.write()
+    runs[0].folder.mark(state, "by itself")
+    row = next(row for row in overview(plan.root) if row.key == runs[0].key)
+    assert row.state is state
+    retry([row])
+    assert list(cluster(plan).adopt(runs, False)) == [runs[1].key]
+    lock = runs[0].folder.lock()  # its process is still there
+    assert set(cluster(plan).adopt(runs, False)) == {run.key for run in runs}
+    lock.release()
+    show(site, ("17", "PENDING"))  # the job's next turn takes the run
+    assert set(cluster(plan).adopt(runs, False)) == {run.key for run in runs}
+
+
+def test_a_run_that_its_pack_has_yet_to_begin_with_is_waited_for(site: Path, plan: Plan):
+    _, runs, _ = in_a_pack(site, plan)
+    for run in runs:
+        run.folder.write_status({"state": "waiting", "job": {"id": "9"}})  # an earlier one
+        attempts.forgive(run.folder)
+    runs[1].folder.mark(State.LOST, "of that earlier one")
+    assert [job.done() for job in cluster(plan).adopt(runs, True).values()] == [False, False]
+
+
+def test_a_run_that_is_lost_to_a_pack_leaves_it_alone(site: Path, plan: Plan):
+    executor, runs, jobs = in_a_pack(site, plan)
+    plan.write()
+    assert [job.done() for job in jobs] == [False, False]
+    runs[0].folder.mark(State.LOST, "killed by signal 9")
+    show(site, ("17", "COMPLETING"))
+    executor.refresh()
+    assert [job.done() for job in jobs] == [False, False]  # somebody may have cancelled it
+    show(site, ("17", "RUNNING"))
+    executor.refresh()
+    assert [job.done() for job in jobs] == [True, False]
+    assert (jobs[0].failure(), jobs[0].cancelled()) == ("killed by signal 9", False)
+    assert [row.state for row in overview(plan.root)][:2] == [State.LOST, State.RUNNING]
+    # What its end was counts for a round of a new driver, and not if a user asks again.
+    assert set(cluster(plan).adopt(runs, False)) == {run.key for run in runs}
+    assert list(cluster(plan).adopt(runs, True)) == [runs[1].key]
+    jobs[0].cancel()
+    assert not (site / "cancelled").exists()
+    runs[1].folder.ask_to_cancel()
+    jobs[0].cancel()
+    assert (site / "cancelled").read_text() == "--quiet 17\n"
+
+
+def test_a_pack_does_not_stay_for_a_run_that_another_job_has_by_now(site: Path, plan: Plan):
+    _, runs, jobs = in_a_pack(site, plan)
+    attempts.attempted(runs[1].folder, "18", "", 0)
+    jobs[0].cancel()
+    assert (site / "cancelled").read_text() == "--quiet 17\n"
+
+
+def test_a_driver_sends_the_killed_run_of_a_pack_again_and_lets_its_mates_work(
+    site: Path, tmp_path: Path
+):
+    executor = Slurm(poll_seconds=0.01, pack=4, max_attempts=2)
+    sweep = Sweep(name="c", executor=executor, execution=EXECUTION)
+    plan, looks = planned(tmp_path / "runs", sweep=sweep), list[int]()
+    runs, names = runs_by_key(plan), list[str]()
+    first = runs[ORDER[0]].folder
+
+    def tick() -> None:
+        looks.append(1)
+        assert len(looks) < 500
+        texts = [path.read_text() for path in sorted(site.glob("submitted-*"))]
+        names[:] = re.findall(r"--job-name=(\S+)", "\n".join(texts))
+        queue = [f"{17 + i}|RUNNING|None|n1|{name}\n" for i, name in enumerate(names)]
+        (site / "queue").write_text("".join(queue))
+        sent = [line["job"] for line in attempts.attempts(first)]
+        if len(looks) == 1:
+            for run in runs.values():
+                run.folder.write_status({"state": "running", "job": {"id": "17"}})
+            first.mark(State.LOST, "killed by signal 9")
+        elif sent == ["17", "18"] and first.state() is State.LOST:
+            first.mark(State.LOST, "killed by signal 11", job={"id": "18"})
+        elif first.state() is State.FAILED:
+            for key in ORDER[1:]:
+                runs[key].folder.mark(State.DIVERGED, "")
+
+    assert drive(plan, tick=tick) == {State.FAILED: 1, State.DIVERGED: 3}
+    told = first.status()
+    assert told is not None
+    assert told["error"]["message"] == "killed by signal 11; 2 attempts came no further"
+    assert len(names) == 2
+    assert not (site / "cancelled").exists()
+
+
+def test_a_single_round_sends_again_what_it_finds_lost(site: Path, tmp_path: Path):
+    sweep = Sweep(name="c", executor=Slurm(poll_seconds=0.01, pack=2), execution=EXECUTION)
+    plan = planned(tmp_path / "runs", sweep=sweep)
+    _, runs, _ = in_a_pack(site, plan)
+    for run in plan.runs():
+        run.folder.mark(State.LOST if run.key in {r.key for r in runs} else State.DIVERGED, "")
+    drive(plan, once=True, again=False)
+    assert [[line["job"] for line in attempts.attempts(run.folder)] for run in runs] == [
+        ["17", "18"], ["17", "18"],
+    ]  # fmt: skip
+
+
+def test_a_run_of_a_pack_that_is_retried_at_once_is_sent_though_the_driver_saw_it_cancelled(
+    site: Path, tmp_path: Path
+):
+    sweep = Sweep(name="c", executor=Slurm(poll_seconds=0.01, pack=4), execution=EXECUTION)
+    plan, looks = planned(tmp_path / "runs", sweep=sweep), list[int]()
+    runs = runs_by_key(plan)
+    first = runs[ORDER[0]].folder
+
+    def tick() -> None:
+        looks.append(1)
+        assert len(looks) < 500
+        if len(looks) == 1:
+            show(site, ("17", "RUNNING"))
+            for run in runs.values():
+                run.folder.write_status({"state": "running", "job": {"id": "17"}})
+            first.ask_to_cancel()
+        if len(looks) == 3:  # heeded, and taken back before the driver looks again
+            first.mark(State.CANCELLED, "cancelled by hand")
+            retry([row for row in overview(plan.root) if row.folder.path == first.path])
+        if len(list(site.glob("submitted-*"))) == 2:
+            for run in runs.values():
+                run.folder.mark(State.DIVERGED, "")
+
+    assert drive(plan, tick=tick) == {State.DIVERGED: 4}
+    assert [line.get("job", "forgiven") for line in attempts.attempts(first)] == [
+        "17", "forgiven", "18",
+    ]  # fmt: skip
+
+
 def test_a_batch_file_that_cannot_be_read_stops_a_driver_while_its_jobs_live(
     site: Path, plan: Plan
 ):
@@ -583,6 +729,27 @@ def test_jobs_of_a_cell_that_the_study_has_lost_are_named_and_taken_out(site: Pa
     assert (site / "cancelled").read_text() == "--quiet 17_1\n--quiet 17_0\n"
 
 
+def test_a_driver_of_another_sweep_tells_of_the_studys_jobs_in_the_queue(
+    site: Path, finished: Plan
+):
+    runs, told = list(finished.runs()), list[str]()
+    cluster(finished, pack=2).submit(runs)
+    show(site, ("17_0", "PENDING"), ("17_1", "RUNNING"))
+    for only in (None, "deep"):
+        drive(finished, only, say=told.append)
+    assert (
+        told
+        == [
+            f"{finished.root}: in the queue, but not waited for here: {ORDER[0]} and 3 more; "
+            "`scancel 17_0 17_1` takes out what is not wanted"
+        ]
+        * 2
+    )
+    show(site, ("17_0", "COMPLETED"), ("17_1", "COMPLETED"))
+    drive(finished, say=told.append)
+    assert len(told) == 2
+
+
 def test_a_pack_is_taken_out_unless_another_of_its_runs_is_to_go_on(site: Path, plan: Plan):
     runs = list(plan.runs())
     cluster(plan, pack=2).submit(runs)
@@ -596,13 +763,40 @@ def test_a_pack_is_taken_out_unless_another_of_its_runs_is_to_go_on(site: Path, 
     assert (site / "cancelled").read_text() == "--quiet 17_0\n"
 
 
-def test_without_an_answer_nothing_is_submitted(
+def test_without_an_answer_nothing_is_submitted_after_a_minute(
     site: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("trm_lab.study.cluster.time.sleep", lambda _: None)
-    (site / "queue").unlink()
-    with pytest.raises(ConfigError, match=r"SLURM does not answer.*nothing was submitted"):
-        cluster(plan).adopt(list(plan.runs()), True)
+    now = 1000.0
+
+    def asked() -> dict[str, slurm.Queued]:
+        nonlocal now
+        now += 11.0  # as long as squeue takes to give a controller up
+        raise slurm.SilentError("squeue: Unable to contact slurm controller")
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    executor = cluster(plan)
+    monkeypatch.setattr(slurm, "queue", asked)
+    monkeypatch.setattr("trm_lab.study.cluster.time.monotonic", lambda: now)
+    monkeypatch.setattr("trm_lab.study.cluster.time.sleep", sleep)
+    told = "squeue: Unable to contact slurm controller; nothing was submitted"
+    with pytest.raises(slurm.SilentError, match=f"^{told}$"):
+        executor.adopt(list(plan.runs()), True)
+    assert 50 < now - 1000 < 75
+
+
+@pytest.mark.parametrize("once", [True, False])
+def test_a_study_at_its_end_needs_no_answer(site: Path, finished: Plan, once: bool):
+    for name in ("squeue", "scontrol"):
+        (site / "bin" / name).write_text(f"#!/bin/sh\necho {name} >> {site}/asked\nexit 1\n")
+    sweep = Sweep(name="c", executor=Slurm(), execution=EXECUTION)
+    plan, told = planned(finished.root.parent, sweep=sweep), list[str]()
+    attempts.new_batch(plan.root, "tiny", [list(ORDER)]).submitted("17").write(plan.root)
+    assert drive(plan, say=told.append, once=once) == {State.COMPLETED: 4}
+    assert told == []
+    assert (site / "asked").read_text() == "squeue\n"  # each lasts 10 s while nobody answers
 
 
 def test_only_attempts_from_the_same_checkpoint_are_in_vain(plan: Plan):

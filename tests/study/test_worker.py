@@ -1,5 +1,6 @@
 """What a job does with signals, turns and words that reach it at awkward moments."""
 
+import json
 import os
 import signal
 import sys
@@ -11,8 +12,10 @@ from typing import Any
 import pytest
 
 from tests.study.tiny import EXECUTION, planned
+from trm_lab.lease import host
 from trm_lab.runs import RunFolder, State
 from trm_lab.study import worker
+from trm_lab.study.attempts import attempted, last_job
 from trm_lab.study.dispatch import task_of
 from trm_lab.study.notices import LEAVE, Notices
 from trm_lab.study.worker import Drive, Task, Work
@@ -132,6 +135,95 @@ def test_a_pack_is_put_back_if_one_is_left_and_one_came_further(
     monkeypatch.setattr(worker, "_started", started)
     assert Work(tuple(pack), "slurm")() == ["ended", "ended"]
     assert job.read_text() == told
+
+
+def test_a_run_that_was_sent_again_is_left_to_that_job_and_keeps_none_in_the_queue(
+    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, seen = tasks(tmp_path)[0], []
+    folder = RunFolder(task.folder)
+    attempted(folder, "16", "", 0)
+    folder.write_status(at(0, "running"))
+
+    def act(there: RunFolder) -> State:
+        os.kill(os.getpid(), signal.SIGUSR2)
+        seen.append(there.path)
+        there.write_status(at(5, "running"))
+        return there.state()
+
+    standing(monkeypatch, act)
+    Work((task,), "slurm")()  # of ours nothing is noted yet: the folder's lock tells
+    attempted(folder, "17", "", 0)
+    folder.write_status(at(0, "running"))
+    Work((task,), "slurm")()
+    assert (seen, job.read_text()) == ([folder.path] * 2, "requeue 17\n" * 2)
+    attempted(folder, "18", "", 0)
+    folder.write_status(at(0, "running"))
+    assert Work((task,), "slurm")() == ["running"]
+    assert len(seen) == 2
+    folders = [folder, RunFolder(tasks(tmp_path)[1].folder)]
+    folders[1].mark(State.COMPLETED, "")
+    folder.write_status(at(9, "running"))  # that job came further, and is not over
+    worker._requeue_if_it_helps(folders, [0, 0], "17")
+    assert job.read_text() == "requeue 17\n" * 2
+
+
+KILL = ["sh", "-c", "kill -KILL $$"]
+
+
+@pytest.mark.parametrize(
+    ("command", "before", "lease", "noted"),
+    [
+        (KILL, "running", "child", "killed by signal 9"),
+        (KILL, "running", "none", "killed by signal 9"),
+        (KILL, "waiting", "none", "killed by signal 9"),  # before it could say that it runs
+        (["sh", "-c", "exit 3"], "lost", "none", "its process ended with code 3"),
+        (KILL, "running", "elsewhere", ""),  # on another node, whose locks may not be seen
+        (KILL, "running", "held", ""),
+        (KILL, "running", "sent again", ""),
+        (["true"], "waiting", "none", ""),
+        (["false"], "failed", "none", ""),
+        (["false"], "completed", "none", ""),
+    ],
+)
+def test_a_pack_tells_of_the_run_whose_process_was_killed_while_its_mate_works(
+    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command, before, lease, noted
+) -> None:
+    pack = tasks(tmp_path)[:2]
+    folder, mate = (RunFolder(task.folder) for task in pack)
+    held = []
+
+    def started(task: Task, _: str) -> Popen[bytes]:
+        there = RunFolder(task.folder)
+        there.path.mkdir(parents=True)
+        if there.path == mate.path:  # works until its mate's end is noted, or is past
+            seen = f'grep -q "signal\\|code" {folder.status_file}'
+            until = f"for i in $(seq 600); do {seen} && exit; sleep 0.05; done; exit 1"
+            return Popen(["sh", "-c", until if noted else "sleep 1.5"])
+        there.write_status(at(5, before))
+        child = Popen(command)
+        told = {"host": "elsewhere" if lease == "elsewhere" else host(), "pid": child.pid}
+        if lease in ("child", "elsewhere"):
+            there.lease.write_text(json.dumps(told))
+        if lease == "held":
+            held.append(there.lock())
+        for number in ("17", "18") if lease == "sent again" else ():
+            attempted(there, number, "", 5)
+        return child
+
+    monkeypatch.setattr(worker, "_started", started)
+    if command == ["true"]:
+        assert Work(tuple(pack), "slurm")() == ["ended", "ended"]
+    else:
+        with pytest.raises(RuntimeError, match="of 2 runs 1 ended badly"):
+            Work(tuple(pack), "slurm")()
+    status = folder.status()
+    assert status is not None
+    assert status["checkpointed"] == 5
+    assert (status["state"], last_job(folder)) == (("lost", "17") if noted else (before, ""))
+    assert ((status.get("error") or {}).get("message") or "") == noted
+    for lock in held:
+        lock.release()
 
 
 def test_a_notice_before_the_run_is_there_is_kept(

@@ -137,6 +137,17 @@ def forgiven_since(folder: RunFolder, job: str) -> bool:
     return any(line.get("forgiven") for line in lines[sent + 1 :])
 
 
+def sent_since(folder: RunFolder, job: str) -> bool:
+    """Say whether a run was sent once more, as another job, after it was sent as a job."""
+    sent = [line["job"] for line in attempts(folder) if "job" in line]
+    return job in sent and sent[-1] != job
+
+
+def last_job(folder: RunFolder) -> str:
+    """Give the id of the job whose process last worked on a run; empty if none has."""
+    return str(((folder.status() or {}).get("job") or {}).get("id", ""))
+
+
 def in_vain(folder: RunFolder) -> int:
     """Count the last attempts that started from where the run still is."""
     here, count = progress(folder), 0

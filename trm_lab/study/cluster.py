@@ -3,13 +3,22 @@
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from trm_lab.config.execution import Execution, Slurm
 from trm_lab.errors import ConfigError
-from trm_lab.runs import State
+from trm_lab.runs import RunFolder, State
 from trm_lab.study import slurm
-from trm_lab.study.attempts import Batch, batches, damaged, forgiven_since, new_batch
+from trm_lab.study.attempts import (
+    Batch,
+    batches,
+    damaged,
+    forgiven_since,
+    last_job,
+    new_batch,
+    sent_since,
+)
 from trm_lab.study.dispatch import Job, orphans, task_of
 from trm_lab.study.jobs import hinted, parameters, python
 from trm_lab.study.plan import Run
@@ -28,6 +37,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 60.0, 600.0
 """Seconds until sbatch is tried again, doubled each time: at a full queue it sleeps two minutes."""
 RETURNING = ("NODE_FAIL", "PREEMPTED", "BOOT_FAIL")
 """Ends of a job that SLURM may be about to put back."""
+ANSWER_SECONDS = 60.0
+"""How long a driver waits for a controller that does not answer before it gives up."""
 GONE_LOOKS = 2
 """Looks at the queue without the job before it is gone: a requeue passes through other states."""
 UNKNOWN_LOOKS = 4
@@ -47,11 +58,15 @@ class Cluster:
         self.unheard = self.refused = ""
         """Why the queue cannot be seen, and why sbatch takes nothing."""
         self.looks = 0
-        self.array = setting.max_array or slurm.array_limit() or 1000
         self.doubt: _Doubt | None = None
         self.taken = False
         """Whether sbatch has taken jobs of this driver."""
         self.again_at, self.pause = 0.0, FIRST_PAUSE
+
+    @cached_property
+    def array(self) -> int:
+        """Most jobs of an array, asked of the cluster when the first are sent."""
+        return self.setting.max_array or slurm.array_limit() or 1000
 
     @property
     def silence(self) -> str:
@@ -160,15 +175,21 @@ class Cluster:
         return batch
 
     def adopt(self, runs: Sequence[Run], again: bool) -> dict[str, Job]:
-        """Find our jobs of an earlier driver; wait for the controller, as guessing would double."""
+        """Find our jobs of an earlier driver; wait for the controller, as guessing would double.
+
+        Raises:
+            SilentError: it does not answer.
+        """
+        deadline, wait = time.monotonic() + ANSWER_SECONDS, 1.0
         self.refresh()
-        for wait in (1, 2, 5, 10, 20, 30):
-            if self.answered:
-                break
+        if not runs:
+            return {}
+        while not self.answered:
+            if time.monotonic() + wait > deadline:
+                raise SilentError(f"{self.unheard}; nothing was submitted")
             time.sleep(wait)
+            wait *= 2
             self.refresh()
-        if not self.answered:
-            raise ConfigError(f"SLURM does not answer ({self.unheard}); nothing was submitted")
         ids = slurm.ids_by_name(self.seen)
         for path in damaged(self.root):
             if path.stem in ids:
@@ -192,26 +213,40 @@ class Cluster:
     def _heard_of(self, job: Job, batch: Batch, run: Run, again: bool) -> bool:
         """Say whether the newest job of a run is still to be heard of.
 
-        One in the queue is, unless its run ended in it while others of the pack go on.  Of one that
+        One in the queue is, unless its run ended in it while others of the pack go on.  Where it
         ended the run's fate is decided as if we had seen it, but not if a user asks again.
         """
         there = self.seen.get(job.id)
         if there is not None and there.name != batch.name:
             there = None  # an id of another time or cluster
-        ended = run.folder.state() in (State.FAILED, State.CANCELLED)
         if there is not None and there.live:
-            return not ended or run.folder.busy()
-        if there is not None and there.state in RETURNING:
+            if not _has_left(run.folder, there) or run.folder.busy():
+                return True
+        elif there is not None and there.state in RETURNING:
             return True
         return not (again or forgiven_since(run.folder, job.id))
 
     def _jobs(self, batch: Batch, runs: dict[str, Run]) -> dict[str, Job]:
         return {
-            key: _SlurmJob(self, job, batch.name, runs[key], log_of(self.logs / "%j", job))
+            key: _SlurmJob(self, job, batch.name, runs[key], log_of(self.logs / "%j", job),
+                           [RunFolder(self.root / mate) for mate in keys if mate != key])
             for job, keys in batch.jobs()
             for key in keys
             if key in runs
-        }
+        }  # fmt: skip
+
+
+def _has_left(folder: RunFolder, there: Queued) -> bool:
+    """Say whether a run has ended in a job that goes on, and is not to wait for its next turn."""
+    state = folder.state()
+    if state in (State.FAILED, State.CANCELLED):
+        return True
+    # A run may be lost to an earlier job, or wait for this one to begin with it.
+    if state is State.RUNNING or last_job(folder) != there.id:
+        return False
+    if state is State.LOST:  # not while all of the job is ended: it will say why
+        return there.state != "COMPLETING"
+    return state is State.WAITING and not there.pending and forgiven_since(folder, there.id)
 
 
 @dataclass(frozen=True)
@@ -232,6 +267,8 @@ class _SlurmJob:
     name: str
     run: Run
     log: str
+    mates: Sequence[RunFolder]
+    """The other runs of the job."""
     missed: int = 0
     """Looks in a row at which the queue did not have the job, nor the run a sign of life."""
     looked: int = -1
@@ -240,12 +277,14 @@ class _SlurmJob:
     """The last state that the queue showed."""
 
     def done(self) -> bool:
-        """Say whether the job has left the queue for good, or the run is at its end.
+        """Say whether the job has left the queue for good, or the run's part in it is over.
 
         One look is not enough: a job that SLURM puts back passes through an end.
         """
         self._look()
-        if self.run.folder.state().final and not self.run.folder.busy():
+        folder, there = self.run.folder, self._seen()
+        left = there is not None and there.live and _has_left(folder, there)
+        if (left or folder.state().final) and not folder.busy():
             return True
         return self.missed >= (GONE_LOOKS if self.state else UNKNOWN_LOOKS)
 
@@ -269,6 +308,9 @@ class _SlurmJob:
         self.missed = 0 if alive else self.missed + 1
 
     def failure(self) -> str:
+        told = self.run.folder.status() or {}
+        if told.get("state") == State.LOST and last_job(self.run.folder) == self.id:
+            return str((told.get("error") or {}).get("message") or "")
         state = self._last()
         return f"SLURM says {state}" if state and state != "COMPLETED" else ""
 
@@ -282,5 +324,11 @@ class _SlurmJob:
 
     def cancel(self) -> None:
         there = self._seen()
-        if there is not None and there.live:
+        if there is not None and there.live and not any(map(self._holds, self.mates)):
             slurm.cancel([self.id])
+
+    def _holds(self, mate: RunFolder) -> bool:
+        """Say whether another run of the job is to go on in it."""
+        state = mate.state()
+        over = state.final or state.ended_badly or mate.asked_to_cancel()
+        return not (over or sent_since(mate, self.id))

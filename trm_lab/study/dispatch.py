@@ -31,7 +31,7 @@ class Job(Protocol):
         """Say whether somebody took the job away for good."""
 
     def cancel(self) -> None:
-        """Ask the process to stop."""
+        """Ask the process to stop, unless others that are to go on would stop with it."""
 
 
 class Executor(Protocol):

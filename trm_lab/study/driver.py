@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from trm_lab.runs import State
 from trm_lab.study.agenda import Agenda
-from trm_lab.study.attempts import attempted, forgive, in_vain, progress, tail
+from trm_lab.study.attempts import attempted, forgive, forgiven_since, in_vain, progress, tail
 from trm_lab.study.dispatch import Executor, Job, Orphan
 from trm_lab.study.driver_lock import sole_driver
 from trm_lab.study.executors import build_executor
@@ -73,8 +73,7 @@ def drive(
             plan.write()
         driver = _Driver(plan, agenda, listen or _quiet, tick, say or _quiet)
         driver.begin(again)
-        if only is None:
-            driver.tell_of_strays()
+        driver.tell_of_others(only is None)
         try:
             driver.round()
             if once:
@@ -174,12 +173,19 @@ class _Driver:
                 if run.folder.state().ended_badly:
                     run.folder.mark(State.WAITING, "")  # for whoever looks meanwhile
 
-    def tell_of_strays(self) -> None:
-        """Tell of jobs in the queue that the plan knows nothing of: nobody waits for them."""
-        if jobs := strays(self.plan.root, self.agenda.runs):
+    def tell_of_others(self, whole: bool) -> None:
+        """Tell of jobs of the study in the queue for which this driver does not wait.
+
+        They are of runs that the `whole` plan knows nothing of, or sent by another sweep.
+        """
+        there = self.plan.sweep.executor.kind == "slurm"
+        if self.executor.silence or (there and not whole):
+            return
+        if jobs := strays(self.plan.root, self.agenda.runs if there else ()):
             first, *more = sorted(key for keys in jobs.values() for key in keys)
             told = first + f" and {len(more)} more" * bool(more)
-            self.say(f"{self.plan.root}: in the queue, but not in this plan: {told}; "
+            why = "not in this plan" if there else "not waited for here"
+            self.say(f"{self.plan.root}: in the queue, but {why}: {told}; "
                      f"`scancel {' '.join(jobs)}` takes out what is not wanted")  # fmt: skip
 
     def round(self) -> None:
@@ -199,13 +205,15 @@ class _Driver:
         """Look until every job that has left the queue is known to be gone: all in one round."""
         for _ in range(SETTLE_LOOKS):
             if not self.active:
-                return
+                break
             time.sleep(min(1.0, self.executor.poll_seconds))
             self.hear()
         self.fill()
 
     def hear(self) -> None:
-        """Look at what was sent."""
+        """Look at what was sent, if anything was or is to be."""
+        if not self.busy:
+            return
         self.follow(self.executor.refresh())
         if self.executor.silence != self.silence:
             self.silence = self.executor.silence
@@ -259,9 +267,7 @@ class _Driver:
         """Let a run end in a state: by word, and with its job if no other run lives in that."""
         active.ends_as = active.ends_as or state
         active.run.folder.ask_to_cancel()
-        mates = [a for a in self.active.values() if a.job.id == active.job.id]
-        if all(mate.ends_as for mate in mates):
-            self.cancel(active.job)
+        self.cancel(active.job)
 
     def cancel(self, job: Job) -> None:
         """Cancel a job; a controller that does not answer is asked again in the next round."""
@@ -274,6 +280,9 @@ class _Driver:
         """Say what came of a run whose process is gone, and send it again if it can go on."""
         run, job, state = active.run, active.job, active.run.folder.state()
         wanted = active.ends_as or (State.CANCELLED if job.cancelled() else None)
+        retried = state is State.WAITING and forgiven_since(run.folder, job.id)
+        if wanted is State.CANCELLED and retried:
+            wanted = None  # taken back before we looked
         if wanted is not None and not state.final:
             why = "cancelled in the queue" if active.ends_as is None else f"{wanted.value} as asked"
             run.folder.mark(wanted, why)

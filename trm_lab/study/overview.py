@@ -94,8 +94,10 @@ def _with_job(row: Row, job: str, said: dict[str, str], silence: str) -> Row:
     # leaves the run as it is recorded.
     at_work = state is State.RUNNING and live and (bool(silence) or not reason)
     if state in (State.RUNNING, State.LOST) and not at_work and not row.folder.busy():
-        # Nobody works on it; a job that waits for its next turn will.
-        state = State.WAITING if job in said else State.LOST
+        # Nobody works on it; a job that waits for its next turn will, and one that has only begun,
+        # but not one at work that told how the run ended.
+        ended = not reason and (row.told.get("job") or {}).get("id") == job
+        state = State.WAITING if job in said and not ended else State.LOST
     return replace(row, state=state, job=job, reason=reason, live=live)
 
 

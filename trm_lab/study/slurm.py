@@ -151,6 +151,24 @@ def outside() -> Iterator[None]:
         os.environ.update(hidden)
 
 
+def rendezvous() -> dict[str, str]:
+    """Say where the tasks of this job meet, in the variables that torchrun would set."""
+    variable = os.environ
+    first = "127.0.0.1"
+    if int(variable.get("SLURM_NNODES", "1")) > 1:
+        command = ["scontrol", "show", "hostnames", variable["SLURM_JOB_NODELIST"]]
+        told = subprocess.run(command, capture_output=True, text=True, check=True)
+        first = told.stdout.split()[0]
+    return {
+        "WORLD_SIZE": variable["SLURM_NTASKS"],
+        "RANK": variable["SLURM_PROCID"],
+        "LOCAL_RANK": variable["SLURM_LOCALID"],
+        "MASTER_ADDR": first,
+        # Below the ephemeral ports, and another one for every job of a node.
+        "MASTER_PORT": str(15000 + int(variable["SLURM_JOB_ID"]) % 15000),
+    }
+
+
 def _ask(*command: str) -> str:
     # A user's own filters and formats are for the user's own eyes.
     plain = {k: v for k, v in os.environ.items() if not k.startswith(("SQUEUE_", "SACCT_"))}

@@ -12,14 +12,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from trm_lab.lease import holder, host
 from trm_lab.runs import RunFolder, State
-from trm_lab.study.attempts import progress
+from trm_lab.study.attempts import progress, sent_since
 from trm_lab.study.notices import LEAVE, Notices
+from trm_lab.study.slurm import rendezvous
 
 LOG = "worker.log"
 """File in the run folder that takes what the worker prints."""
@@ -29,6 +31,8 @@ REQUEUE_SECONDS = 30
 PREDECESSOR_SECONDS = 60.0
 """How long a driver's job waits for a driver before it that still holds the study."""
 AGAIN_SECONDS = 2.0
+CHILD_SECONDS = 0.5
+"""Time between two looks at the processes of a pack."""
 ALREADY = "already driving"
 """What a driver says that finds another at work."""
 ENDED = (State.CANCELLED, State.FAILED)
@@ -64,7 +68,7 @@ class Work:
                 os.environ["CUDA_VISIBLE_DEVICES"] = self.devices
         job = _job(self.executor)
         if self.executor == "slurm" and int(os.environ.get("SLURM_NTASKS", "1")) > 1:
-            os.environ.update(_rendezvous())
+            os.environ.update(rendezvous())
         if len(self.tasks) > 1:
             return _side_by_side(self.tasks, self.executor, notices)
         with _logged(Path(self.tasks[0].folder) / LOG):
@@ -155,6 +159,8 @@ def _heeding_signals(task: Task, executor: str, job: Mapping[str, Any], notices:
     before = folder.state()
     if job.get("restart") and before in ENDED:
         return before.value  # the job was put back for others, or by SLURM itself
+    if sent_since(folder, str(job["id"])):
+        return before.value  # it ended in an earlier turn of this job, and is another's by now
     from trm_lab.training.stop import Stop
 
     stop = Stop()
@@ -182,29 +188,11 @@ def _requeue_if_it_helps(folders: Sequence[RunFolder], starts: Sequence[int], jo
 
     Otherwise the driver counts an attempt: nothing else would bound turns that come to nothing.
     """
-    left = any(not (state := f.state()).final and state not in ENDED for f in folders)
-    further = any(progress(f) > start for f, start in zip(folders, starts, strict=True))
+    ours = [(f, n) for f, n in zip(folders, starts, strict=True) if not sent_since(f, job)]
+    left = any(not (state := f.state()).final and state not in ENDED for f, _ in ours)
+    further = any(progress(f) > start for f, start in ours)
     if left and further:
         _requeue(job)
-
-
-def _rendezvous() -> dict[str, str]:
-    """Say where the tasks of this job meet, in the variables that torchrun would set."""
-    variable = os.environ
-    first = "127.0.0.1"
-    if int(variable.get("SLURM_NNODES", "1")) > 1:
-        command = ["scontrol", "show", "hostnames", variable["SLURM_JOB_NODELIST"]]
-        first = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[
-            0
-        ]
-    return {
-        "WORLD_SIZE": variable["SLURM_NTASKS"],
-        "RANK": variable["SLURM_PROCID"],
-        "LOCAL_RANK": variable["SLURM_LOCALID"],
-        "MASTER_ADDR": first,
-        # Below the ephemeral ports, and another one for every job of a node.
-        "MASTER_PORT": str(15000 + int(variable["SLURM_JOB_ID"]) % 15000),
-    }
 
 
 def _requeue(job: str) -> None:
@@ -243,12 +231,33 @@ def _side_by_side(tasks: Sequence[Task], executor: str, notices: Notices) -> lis
                 child.send_signal(number)
 
     notices.answered_by(forward)
-    codes = [child.wait() for child in children]
+    job, at_work = _job(executor), dict(zip(children, folders, strict=True))
+    while at_work:
+        for child in [child for child in at_work if child.poll() is not None]:
+            _tell_of_end(child.returncode, at_work.pop(child), job)
+        time.sleep(CHILD_SECONDS * bool(at_work))
+    codes = [child.returncode for child in children]
     if executor == "slurm" and notices.of_wall_time:
-        _requeue_if_it_helps(folders, starts, str(_job(executor)["id"]))
+        _requeue_if_it_helps(folders, starts, str(job["id"]))
     if any(codes):
         raise RuntimeError(f"of {len(codes)} runs {sum(map(bool, codes))} ended badly: {codes}")
     return ["ended"] * len(codes)
+
+
+def _tell_of_end(code: int, folder: RunFolder, job: Mapping[str, Any]) -> None:
+    """Note that a run's process was killed, which the queue shows only once its mates have ended.
+
+    Nothing is noted where it has told its end itself, or the run is another's by now: on this host
+    the lock tells that nobody works on it, elsewhere only the lease does.
+    """
+    state, lease = folder.state(), holder(folder.lease)
+    elsewhere = lease is not None and lease.get("host") != host()
+    told = code == 0 or state.final or state in ENDED
+    if told or elsewhere or folder.busy() or sent_since(folder, str(job["id"])):
+        return
+    why = f"killed by signal {-code}" if code < 0 else f"its process ended with code {code}"
+    with suppress(OSError):  # as on a full disk: the driver hears of it when the job ends
+        folder.mark(State.LOST, why, job={**job, "packed": True})
 
 
 def _started(task: Task, executor: str) -> "subprocess.Popen[bytes]":
