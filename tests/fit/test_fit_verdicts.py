@@ -597,10 +597,7 @@ def test_huber_has_no_profile():
 
 def test_one_cluster_has_no_sandwich_and_names_of_a_fit_are_no_columns():
     data = {**_planted(), "one": np.zeros(60)}
-    found = fit(
-        data, "loss", "PowerFloor(x)", cluster="one", objective="least_squares",
-        interval="sandwich",
-    )  # fmt: skip
+    found = fit(data, "loss", "PowerFloor(x)", cluster="one", interval="sandwich")
     assert np.isnan(found.ci).all()
     data["weights"] = data["x"]
     with pytest.raises(ConfigError, match="a fit uses the name 'weights' itself"):

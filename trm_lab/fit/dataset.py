@@ -9,6 +9,7 @@ import xarray as xr
 import trm_lab
 from trm_lab.fit import intervals
 from trm_lab.fit.clusters import fewest
+from trm_lab.fit.covariance import dispersion
 from trm_lab.fit.likelihood import EXTRAS
 from trm_lab.fit.objectives import LIKELIHOODS, Objective
 from trm_lab.fit.problem import Problem
@@ -90,7 +91,7 @@ def report(
         "n_basins": _basins(found) if found else 0,
         "condition_number": verdict.condition,
         "gradient": verdict.gradient,
-        "dispersion": intervals.dispersion(problem, found.u) if found else np.nan,
+        "dispersion": dispersion(problem, found.u) if found else np.nan,
         "descriptive": int(few or verdict.status != "converged"),
         "data_hash": "",
         "trm_lab_version": trm_lab.__version__,

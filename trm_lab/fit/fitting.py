@@ -10,8 +10,10 @@ import xarray as xr
 from trm_lab.errors import ConfigError
 from trm_lab.fit import intervals
 from trm_lab.fit.clusters import fewest
+from trm_lab.fit.covariance import curvature, sandwich
 from trm_lab.fit.data import Data, Labels
 from trm_lab.fit.dataset import report
+from trm_lab.fit.likelihood import EXTRAS
 from trm_lab.fit.objectives import LIKELIHOODS, Space
 from trm_lab.fit.problem import Problem
 from trm_lab.fit.rows import ClusterWarning, Rows, prepare
@@ -79,11 +81,8 @@ def fit(
     interval = interval or intervals.default(name_of)
     if interval not in intervals.KINDS:
         raise ConfigError(f"interval: {interval!r} is not one of {', '.join(intervals.KINDS)}")
-    if interval == "sandwich" and name_of not in ("least_squares", "quasi_binomial"):
-        raise ConfigError(
-            f"interval sandwich: is for least_squares and quasi_binomial, not {name_of}; give "
-            "bootstrap"
-        )
+    if interval == "sandwich" and name_of in EXTRAS:
+        raise ConfigError(f"interval sandwich: {name_of} has none; give bootstrap or wald")
     if interval == "profile" and name_of not in (*LIKELIHOODS, "quasi_binomial"):
         raise ConfigError(f"interval profile: {name_of} is no likelihood; give bootstrap or wald")
     if interval == "wild" and rows.problem.m is not None:
@@ -158,10 +157,10 @@ def _spread(
         made = make(problem, found.u, rows.member, n, draws, seed)
         return intervals.from_draws(made, level, least)
     if interval == "sandwich":
-        covariance = intervals.sandwich(problem, found.u, rows.member, n)
+        covariance = sandwich(problem, found.u, rows.member, n)
         return intervals.from_covariance(problem, found.u, covariance, least - 1, level)
     if interval == "wald":
-        covariance, df = intervals.curvature(problem, found.u, found.extras)
+        covariance, df = curvature(problem, found.u, found.extras)
         return intervals.from_covariance(problem, found.u, covariance, df, level)
 
     best = found

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from scipy import optimize, special
 
 from trm_lab.fit.clusters import resample
-from trm_lab.fit.likelihood import EXTRAS, hessian, negative
+from trm_lab.fit.covariance import curvature, noise
+from trm_lab.fit.likelihood import EXTRAS
 from trm_lab.fit.problem import Problem
 from trm_lab.fit.search import refit
 from trm_lab.fit.separation import CONDITION, separation
@@ -153,65 +154,6 @@ def _left_out(problem: Problem, u: FloatArray, member: npt.NDArray[np.intp], n: 
     return away
 
 
-def curvature(problem: Problem, u: FloatArray, extras: FloatArray) -> tuple[FloatArray, int]:
-    """Give the model's covariance of the coordinates, [free, free], and degrees of freedom.
-
-    Inverse observed information for likelihoods; for least squares and Huber the residual variance
-    times the inverse of J'J; for quasi-binomial times Pearson's dispersion, which is at least 1.
-    """
-    r, J = problem.residual(u)
-    w = problem.weights
-    df = len(r) - len(u)
-    name = problem.objective.name
-    if name in EXTRAS and name != "scaled_huber":
-        lower, upper = problem.bounds
-        inner = special.logit(extras) if name == "beta_binomial" else np.log(extras)
-        low = np.array([*lower, *np.full(len(extras), -60.0)])
-        high = np.array([*upper, *np.full(len(extras), 60.0)])
-        H = hessian(negative(problem), np.array([*u, *inner]), low, high)
-        bent = np.diag(H)[len(u) :] > 1e-3  # a flat extra, such as rho at 0, is known by its bound
-        keep = np.flatnonzero(np.concatenate([np.ones(len(u), dtype=bool), bent]))
-        told, lost = _inverse(H[np.ix_(keep, keep)])
-        return np.asarray((told + lost)[: len(u), : len(u)]), df
-    told, lost = _inverse((J * w[:, None]).T @ J)
-    return np.asarray(_noise(problem, u) * (told + lost)), df
-
-
-def _noise(problem: Problem, u: FloatArray) -> float:
-    """Give the variance of residuals; of counts Pearson's dispersion, which is at least 1."""
-    if problem.m is not None:
-        return max(dispersion(problem, u), 1.0)
-    r, _ = problem.residual(u)
-    return float(problem.weights @ r**2) / max(len(r) - len(u), 1)
-
-
-def dispersion(problem: Problem, u: FloatArray) -> float:
-    """Give Pearson's chi-square over its degrees of freedom; NaN where there are no counts."""
-    if problem.m is None:
-        return float("nan")
-    params, _ = problem.decode(u)
-    p = np.clip(problem.law.centred(params, problem.X, problem.centre)[0], 1e-12, 1 - 1e-12)
-    score = problem.weights @ (problem.m * (problem.y - p) ** 2 / (p * (1 - p)))
-    return float(score / max(len(p) - len(u), 1))
-
-
-def sandwich(problem: Problem, u: FloatArray, member: npt.NDArray[np.intp], n: int) -> FloatArray:
-    """Give the cluster-robust covariance of the coordinates, [free, free] (CR1).
-
-    Of squares only.  Near the median, where Huber's loss with a small delta ends, the density of
-    residuals at 0 decides, which the few rows within delta do not tell.  Clusters do not differ in
-    what no row tells, which is no certainty: there `curvature` stands.
-    """
-    r, J = problem.residual(u)
-    w = problem.weights
-    bread, lost = _inverse((J * w[:, None]).T @ J)
-    scores = np.zeros((n, len(u)))
-    np.add.at(scores, member, J * (w * r)[:, None])
-    rows = len(r)
-    correction = n / max(n - 1, 1) * (rows - 1) / max(rows - len(u), 1)
-    return np.asarray(correction * bread @ (scores.T @ scores) @ bread + _noise(problem, u) * lost)
-
-
 def from_covariance(
     problem: Problem, u: FloatArray, covariance: FloatArray, df: int, level: float
 ) -> Spread:
@@ -307,7 +249,7 @@ def profile(
         if problem.objective.name in EXTRAS:
             return 2 * (found - value) - z2
         if problem.objective.space == "count":
-            return (found - value) / _noise(problem, u) - t2
+            return (found - value) / noise(problem, u) - t2
         return (found / value - 1) * max(rows - len(u), 1) - t2
 
     for i, parameter in enumerate(problem.law.parameters):
@@ -333,16 +275,3 @@ def profile(
                 )  # fmt: skip
             (lower if side < 0 else upper)[i] = found
     return Spread(lower, upper, quick.stderr, quick.covariance, quick.draws)
-
-
-def _inverse(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Invert a symmetric matrix: what the data tell, and what they do not tell but for rounding.
-
-    The second, to be added, is a huge variance, not a tiny one.
-    """
-    scale = np.sqrt(np.maximum(np.diag(matrix), 1e-200))  # 1e-300 would overflow
-    values, vectors = np.linalg.eigh(matrix / np.outer(scale, scale))
-    most = max(float(values.max()), 1e-300)
-    told = values > most / CONDITION**2
-    root = vectors / np.sqrt(np.where(told, values, 1e-14 * most)) / scale[:, None]
-    return root[:, told] @ root[:, told].T, root[:, ~told] @ root[:, ~told].T
