@@ -58,9 +58,9 @@ def residuals(
     """Give the residuals [..., P] of fitted f from data y, and their derivatives by f.
 
     For counts y is k / m and the residual the signed root of the deviance, whose squares sum to
-    twice the log likelihood ratio.  Laws such as `PowerError` can leave [0, 1]: none solved is as
-    well fitted by less than 0, so that such rows pull no more; others go on as straight lines, which
-    lead back.
+    twice the log likelihood ratio.  Laws such as `PowerError` can leave [0, 1]: where none were
+    solved less than 0 fits as well as 0, so that such rows pull no more; the residuals of others
+    go on as straight lines, which lead back.
     """
     if space == "log":
         f = np.maximum(f, 1e-300)

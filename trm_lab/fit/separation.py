@@ -18,7 +18,7 @@ _ALONG = 0.99
 """Correlation of the errors of parameters that trade places."""
 _SILENT = 1e-9
 """Share of the data's size below which moving a parameter by its unit moves nothing."""
-_ROUNDING = 3e-8
+ROUNDING = 3e-8
 """Share of the largest singular value of the slopes below which one is nothing but rounding."""
 _STILL = 1e-12
 """Range of ln x that is nothing but rounding."""
@@ -67,7 +67,7 @@ def separation(problem: Problem, u: FloatArray) -> Separation:
     silent = lengths <= _SILENT * size
     scaled = slopes / np.where(lengths > 0, lengths, 1.0)
     _, values, directions = np.linalg.svd(scaled, full_matrices=False)
-    spread = directions.T / np.maximum(values, _ROUNDING * max(float(values[0]), 1e-300))
+    spread = directions.T / np.maximum(values, ROUNDING * max(float(values[0]), 1e-300))
     inverse = spread @ spread.T
     inflation = np.diag(inverse)
     condition = np.inf if silent.any() else float(values[0] / max(values[-1], 1e-300))
