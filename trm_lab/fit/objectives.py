@@ -77,7 +77,7 @@ def residuals(
     near = (np.abs(p - y) < 1e-6 * p * (1 - p)) | (r == 0)
     limit = np.sqrt(m / (p * (1 - p)))
     slope = np.where(near, limit, m * (p - y) / (p * (1 - p) * np.where(near, 1.0, r)))
-    over = f - p
+    over = f - np.clip(f, 0.0, 1.0)
     slope = np.where((over < 0) & (y <= 0) | (over > 0) & (y >= 1), 0.0, slope)
     return np.where(near, limit * (p - y), r) + slope * over, slope
 
