@@ -365,3 +365,17 @@ def test_a_description_of_nothing_claims_nothing(rows: int):
     assert f"There are no estimates. Status: {made.attrs['status']}" in text
     for item in ("Optimiser and starts", "Value at the optimum", "Identifiability"):
         assert f"- [ ] {item}: to be filled in: no estimates" in text
+
+
+def test_a_law_that_breaks_at_the_last_points_has_no_say_in_a_forecast():
+    rng = np.random.default_rng(0)
+    x = np.geomspace(1, 1e3, 31)
+    y = 0.95 * x ** (-1 / 3) * np.exp(0.002 * rng.standard_normal(31))
+    y[-2:] *= 0.93, 1.05  # outliers
+    made = forecast({"x": x, "y": y}, "y", {"x": [2e3, 1e4, 1e6]})
+    scores = made.score.values
+    assert scores[-1] < 1.1 * scores.min()  # in back-tests the broken law was as good as others
+    assert made.by_law.sel(law="bnsl").values[2] > 10
+    np.testing.assert_allclose(made.weight, [1 / 3, 1 / 3, 1 / 3, 0], atol=0.02)
+    assert (np.diff(made.prediction) < 0).all()
+    np.testing.assert_allclose(made.prediction[:2], 0.95 * made.x[:2] ** (-1 / 3), rtol=0.06)

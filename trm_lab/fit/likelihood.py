@@ -84,7 +84,7 @@ def negative(problem: Problem, weights: FloatArray | None = None) -> Gradient:
         by_a = special.digamma(k + a) - special.digamma(a)
         by_b = special.digamma(m - k + b) - special.digamma(b)
         by_total = special.digamma(total) - special.digamma(m + total)
-        by_p = -total * (by_a - by_b)
+        by_p = np.where((f < 0) | (f > 1), 0.0, -total * (by_a - by_b))  # where p is cut off
         by_rho = -(p * by_a + (1 - p) * by_b + by_total) * (-1 / rho**2) * rho * (1 - rho)
         bent = (J * slopes)[:, problem.free]
         return float(w @ value), np.array([*(bent.T @ (w * by_p)), float(w @ by_rho)])

@@ -58,7 +58,9 @@ def residuals(
     """Give the residuals [..., P] of fitted f from data y, and their derivatives by f.
 
     For counts y is k / m and the residual the signed root of the deviance, whose squares sum to
-    twice the log likelihood ratio.
+    twice the log likelihood ratio.  Laws such as `PowerError` can leave [0, 1]: where none were
+    solved less than 0 fits as well as 0, so that such rows pull no more; the residuals of others
+    go on as straight lines, which lead back.
     """
     if space == "log":
         f = np.maximum(f, 1e-300)
@@ -75,7 +77,9 @@ def residuals(
     near = (np.abs(p - y) < 1e-6 * p * (1 - p)) | (r == 0)
     limit = np.sqrt(m / (p * (1 - p)))
     slope = np.where(near, limit, m * (p - y) / (p * (1 - p) * np.where(near, 1.0, r)))
-    return np.where(near, limit * (p - y), r), slope
+    over = f - np.clip(f, 0.0, 1.0)
+    slope = np.where((over < 0) & (y <= 0) | (over > 0) & (y >= 1), 0.0, slope)
+    return np.where(near, limit * (p - y), r) + slope * over, slope
 
 
 def huber(r: FloatArray, delta: float) -> FloatArray:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize
 
-from trm_lab.fit.objectives import Objective, huber, residuals
+from trm_lab.fit.objectives import Objective, huber, huber_slope, residuals
 from trm_lab.laws.base import Columns, FloatArray, Law
 
 _UNIT = 1e8
@@ -154,8 +154,27 @@ class Problem:
     def value(self, u: FloatArray, weights: FloatArray | None = None) -> float:
         """Give the objective: the sum of weighted squares, or of Huber's loss."""
         r, _ = self.residual(u)
-        loss = huber(r, self.objective.delta) if self.objective.robust else r**2
-        return float((self.weights if weights is None else weights) @ loss)
+        return self.sum(
+            r,
+            self.weights if weights is None else weights,
+            self.objective.delta if self.objective.robust else None,
+        )
+
+    def gradient(self, u: FloatArray) -> tuple[float, FloatArray]:
+        """Give the objective and its derivatives by u, [free]."""
+        r, J = self._finite(u)
+        delta = self.objective.delta if self.objective.robust else None
+        pull = 2 * r if delta is None else huber_slope(r, delta)
+        return self.sum(r, self.weights, delta), J.T @ (self.weights * pull)
+
+    def _finite(self, u: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Give residuals and derivatives, finite also where a step went too far: it turns back."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            r, J = self.residual(u)
+        if not (np.isfinite(r).all() and np.isfinite(J).all()):
+            J = np.nan_to_num(J, nan=0.0, posinf=1e150, neginf=-1e150)
+            r = np.clip(np.nan_to_num(r, nan=1e3), -1e6, 1e6)
+        return r, J
 
     def descend(
         self,
@@ -184,12 +203,7 @@ class Problem:
 
         def at(v: FloatArray) -> tuple[FloatArray, FloatArray]:
             if not latest or latest[0][0] != v.tobytes():
-                with np.errstate(over="ignore", invalid="ignore"):  # a step too far is turned back
-                    r, J = part.residual(v)
-                if not (np.isfinite(r).all() and np.isfinite(J).all()):
-                    J = np.nan_to_num(J, nan=0.0, posinf=1e150, neginf=-1e150)
-                    r = np.clip(np.nan_to_num(r, nan=1e3), -1e6, 1e6)
-                latest[:] = [(v.tobytes(), r, J)]
+                latest[:] = [(v.tobytes(), *part._finite(v))]
             return latest[0][1], latest[0][2]
 
         side = root if delta is None else np.ones_like(root)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from trm_lab.fit import many
 from trm_lab.fit.clusters import resample
-from trm_lab.fit.likelihood import EXTRAS, Likely, maximise
+from trm_lab.fit.likelihood import EXTRAS, Likely, climb, maximise
 from trm_lab.fit.problem import FINE, QUICK, ROUGH, Problem
 from trm_lab.fit.scan import Scan
 from trm_lab.laws import GROUP, Grouped
@@ -111,10 +111,29 @@ def _settle(problem: Problem, ends: list[End]) -> list[End]:
         end = ends[at]
         near = end[1] <= best[1] + _NEAR * abs(best[1])
         if near and not same(np.array([end[1]]), best[1])[0]:
-            end = _finish(problem, end[0], fine=True)
-            best = min(best, end, key=lambda one: one[1])
+            end = _along(problem, end)
+            if end[1] < best[1]:
+                end = best = _finish(problem, end[0], fine=True)
         settled.append(end)
     return settled
+
+
+def _along(problem: Problem, end: End) -> End:
+    """Follow a flat valley from an end of the search to where it stops gaining.
+
+    Curvature is what a valley needs: steps that linearise residuals creep there, and take ten times
+    as long.
+    """
+    if problem.objective.name in EXTRAS:
+        return _finish(problem, end[0], fine=True)
+    size = max(abs(end[1]), np.finfo(float).tiny)
+
+    def relative(u: FloatArray) -> tuple[float, FloatArray]:
+        value, slope = problem.gradient(u)
+        return value / size, slope / size
+
+    u, value = climb(relative, end[0], *problem.bounds)
+    return u, value * size, np.zeros(0)
 
 
 def estimate(problem: Problem) -> FloatArray | None:

@@ -17,9 +17,10 @@ from trm_lab.fit.objectives import Objective, Space
 from trm_lab.fit.problem import Problem
 from trm_lab.fit.rows import check
 from trm_lab.fit.search import estimate
+from trm_lab.fit.separation import ROUNDING
 from trm_lab.laws import BNSL, M3, M4, Law, PowerFloor
 from trm_lab.laws import law as law_named
-from trm_lab.laws.base import FloatArray
+from trm_lab.laws.base import Columns, FloatArray
 
 HORIZONS = (1.5, 2.0, 3.0)
 """How many times beyond their data the fits of a back-test must reach."""
@@ -70,14 +71,16 @@ def backtest(
     chosen = Objective(objective, residuals, delta)
     if not target.any():
         raise ConfigError(f"y: every {y} is 0, so there is nothing to predict")
+    columns = {}
     for law in sorted(named.values(), key=lambda one: not one.positive):  # the narrowest first
-        X = {name: numbers(frame, name, f"law {law}") for name in law.columns_read}
+        columns[law] = X = {name: numbers(frame, name, f"law {law}") for name in law.columns_read}
         check(law, X, target, np.ones(len(target)), chosen, y)
     for i, law in enumerate(named.values()):
         for j, (train, test) in enumerate(splits):
-            predicted = _predict(frame, y, law, chosen, train, frame[test])
-            if predicted is not None:
-                made[i, j, test] = predicted
+            fitted = _fitted(frame, y, law, chosen, train)
+            if fitted is not None:
+                there = {name: values[test] for name, values in columns[law].items()}
+                made[i, j, test] = law.value(fitted[1], there)
     given = np.log(target) if residuals == "log" else target
     with np.errstate(invalid="ignore", divide="ignore"):
         predicted = np.log(made) if residuals == "log" else made
@@ -119,6 +122,9 @@ def forecast(
 ) -> xr.Dataset:
     """Predict y at other x: a stack of laws, weighted by how they did in back-tests along `along`.
 
+    Back-tests know nothing of the fit to all rows: where these leave the prediction at the farthest
+    horizon more open than its own size, as after a break at the last points, a law has no weight,
+    however well it did; unless none is told better.
     The band is what the stack's back-tests missed by, not what a fit believes of itself; beyond
     twice the fitted range `far` is 1 and no band is given.
 
@@ -134,11 +140,21 @@ def forecast(
     chosen = Objective(objective, tested.attrs["residuals"], delta)
     log = tested.attrs["residuals"] == "log"
     made = np.full((len(named), len(there)), np.nan)
+    x = numbers(frame, along, "along")
+    beyond = numbers(there, along, "along")
+    unsure = np.full(len(named), np.inf)
     for i, law in enumerate(named.values()):
-        predicted = _predict(frame, y, law, chosen, np.ones(len(frame), dtype=bool), there)
-        if predicted is not None:
-            made[i] = predicted
+        fitted = _fitted(frame, y, law, chosen, np.ones(len(frame), dtype=bool))
+        if fitted is not None:
+            X = {name: numbers(there, name, f"law {law}") for name in law.columns_read}
+            made[i] = law.value(fitted[1], X)
+            last = {name: values[[np.argmax(x)]] for name, values in fitted[0].X.items()}
+            if along in last:
+                last[along] = last[along] * max(horizons)
+            unsure[i] = _unsure(*fitted, last)
     weights = np.where(np.isfinite(made).all(axis=1), tested["weight"].values, 0.0)
+    told = np.where(unsure < 1, weights, 0.0)
+    weights = told if told.any() else weights
     if weights.sum() <= 0:
         raise ConfigError(
             "forecast: no law could be fitted and tested; give more rows or simpler laws"
@@ -146,11 +162,9 @@ def forecast(
     weights = weights / weights.sum()
     shown = np.log(np.where(weights[:, None] > 0, made, 1.0)) if log else np.nan_to_num(made)
     middle = weights @ shown
-    missed = np.abs(tested["stacked_error"].values)
+    missed = np.abs(_combine(tested["error"].values, weights))
     missed = missed[np.isfinite(missed)]
     half = float(np.quantile(missed, level)) if missed.size else np.nan
-    x = numbers(frame, along, "along")
-    beyond = numbers(there, along, "along")
     far = (beyond > 2 * x.max()) | (beyond < x.min() / 2)
     band = np.stack([middle - half, middle + half], axis=-1)
     band[far] = np.nan
@@ -204,23 +218,38 @@ def _groups(frame: pd.DataFrame, by: str) -> list[Split]:
     return [(groups != value, groups == value) for value in values]
 
 
-def _predict(
-    frame: pd.DataFrame,
-    y: str,
-    law: Law,
-    chosen: Objective,
-    train: npt.NDArray[np.bool_],
-    there: pd.DataFrame,
-) -> FloatArray | None:
-    """Fit the rows of `train` and give y elsewhere; None where they cannot tell the parameters."""
+def _fitted(
+    frame: pd.DataFrame, y: str, law: Law, chosen: Objective, train: npt.NDArray[np.bool_]
+) -> tuple[Problem, FloatArray] | None:
+    """Fit the rows of `train`: the problem, and the law's parameters; None where they tell none."""
     rows = frame[train]
     X = {name: numbers(rows, name, f"law {law}") for name in law.columns_read}
     values = numbers(rows, y, "y")
     problem = Problem(law, X, values, np.ones(len(values)), chosen, inside=isinstance(law, BNSL))
     params = estimate(problem)
-    if params is None:
-        return None
-    return law.value(params, {n: numbers(there, n, f"law {law}") for n in law.columns_read})
+    return None if params is None else (problem, params)
+
+
+def _unsure(problem: Problem, params: FloatArray, X: Columns) -> float:
+    """Give the standard error of y at X [1], as a share of y: by the slopes, and the rows' noise.
+
+    It is infinite where no row is left to tell the noise.
+    """
+    u = problem.from_own(params)
+    r, J = problem.residual(u)
+    spare = len(r) - len(u)
+    if spare < 1:
+        return np.inf
+    own, by = problem.decode(u)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        f, there = problem.law.centred(own, X, problem.centre)
+        lengths = np.linalg.norm(J, axis=0)
+        lengths = np.where(lengths > 0, lengths, 1.0)
+        _, values, directions = np.linalg.svd(J / lengths, full_matrices=False)
+        moved = directions @ ((there * by)[0, problem.free] / lengths)
+        share = np.linalg.norm(moved / np.maximum(values, ROUNDING * values[0])) / np.abs(f[0])
+        found = float(np.sqrt(r @ r / spare) * share)
+    return found if np.isfinite(found) else np.inf
 
 
 def _stack(errors: FloatArray) -> FloatArray:

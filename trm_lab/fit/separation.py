@@ -21,7 +21,7 @@ _AWAY = 1e-3
 """Share of a quantity's slopes along what the rows do not tell that is more than rounding."""
 _SILENT = 1e-9
 """Share of the data's size below which moving a parameter by its unit moves nothing."""
-_ROUNDING = 3e-8
+ROUNDING = 3e-8
 """Share of the largest singular value of the slopes below which one is nothing but rounding."""
 _STILL = 1e-12
 """Range of ln x that is nothing but rounding."""
@@ -77,7 +77,7 @@ def separation(problem: Problem, u: FloatArray) -> Separation:
     lengths = np.maximum(lengths, _SILENT * size)
     scaled = np.where(silent, 0.0, slopes / lengths)
     _, values, directions = np.linalg.svd(scaled, full_matrices=False)
-    spread = directions.T / np.maximum(values, _ROUNDING * max(float(values[0]), 1e-300))
+    spread = directions.T / np.maximum(values, ROUNDING * max(float(values[0]), 1e-300))
     inverse = spread @ spread.T
     inflation = np.diag(inverse)
     condition = np.inf if silent.any() else float(values[0] / max(values[-1], 1e-300))
