@@ -364,7 +364,7 @@ def test_too_few_clusters_to_resample_are_counted(table: Path, trm_lab: TrmLab):
     assert (done.code, done.err) == (0, "")
     assert (
         "fewer than half of the resamples of 3 clusters (N) tell 5 parameters: no interval; add "
-        "clusters\n"
+        "clusters, or take interval sandwich\n"
     ) in done.out
     done = trm_lab(*call, "--cluster", "N", "--interval", "sandwich")
     assert "in 3 clusters (N); cluster-robust sandwich, Student t" in done.out

@@ -84,20 +84,28 @@ def test_flipped_residuals_of_few_rows_cover_about_as_often_as_they_say():
 
 @pytest.mark.slow  # 200 fits
 @pytest.mark.parametrize(
-    ("interval", "cells", "runs"), [("sandwich", 10, 3), ("sandwich", 40, 3), ("wald", 40, 1)]
+    ("objective", "interval", "cells", "runs"),
+    [
+        ("huber", "sandwich", 10, 3),
+        ("huber", "sandwich", 40, 3),
+        ("huber", "wald", 40, 1),
+        ("scaled_huber", "wald", 40, 1),
+    ],
 )
 def test_curvature_of_hubers_loss_covers_though_few_rows_lie_within_delta(
-    interval: str, cells: int, runs: int
+    objective: str, interval: str, cells: int, runs: int
 ):
     x, cell = np.repeat(np.geomspace(1, 64, cells), runs), np.repeat(np.arange(cells), runs)
     truth, rng, held = 0.2, np.random.default_rng(0), []
     for _ in range(200):
         noise = rng.standard_normal(cells)[cell] + rng.standard_normal(cells * runs)
         rows = {"x": x, "y": 3 * x**-truth * np.exp(0.01 * noise), "cell": cell}
-        found = fit(rows, "y", "Power(x)", cluster="cell", interval=interval, starts=0)
+        found = fit(
+            rows, "y", "Power(x)", cluster="cell", objective=objective, interval=interval, starts=0
+        )
         lower, upper = found.ci.sel(param="alpha").values
         held.append(lower <= truth <= upper)
-    print(f"{interval}, {cells} cells of {runs}: exponent {np.mean(held):.3f}")
+    print(f"{objective}, {interval}, {cells} cells of {runs}: exponent {np.mean(held):.3f}")
     assert 0.90 <= np.mean(held) <= 0.98  # 0.74 to 0.92 by the rows that lie within delta
 
 

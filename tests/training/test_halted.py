@@ -78,6 +78,7 @@ def test_the_file_says_what_each_rule_cost(run: Path) -> None:
         ("residual 0.5", 1), ("residual 0.5", 3), ("oracle", 1),
     ]  # fmt: skip
     assert told[3]["puzzle_accuracy"] == float(grid["puzzle_accuracy"][1, 1])
+    assert grid["flops"].attrs["comment"] == "of an implicit gradient the most that it can take"
     # The oracle stops on what is right at any step, so no rule is right more often.
     assert (grid["puzzle_accuracy"] <= grid["puzzle_accuracy"].sel(rule="oracle")).all()
 
@@ -96,3 +97,12 @@ def test_the_file_says_what_each_rule_cost(run: Path) -> None:
 def test_what_cannot_halt_is_refused(run: Path, given: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         evaluate_halted(run, halted(**given), execution=EXECUTION)
+
+
+def test_names_tell_thresholds_apart_and_own_is_not_given_twice(run: Path) -> None:
+    near = [{"kind": "confidence", "threshold": at} for at in (0.1234567, 0.1234568)]
+    found = evaluate_halted(run, halted(steps=[1], rules=near), execution=EXECUTION).grid
+    assert found["rule"].values.tolist() == ["confidence 0.1234567", "confidence 0.1234568"]
+    twice = halted(steps=[1], rules=["own", {"kind": "confidence", "threshold": 0.0}])
+    with pytest.raises(ConfigError, match="rule own: is confidence in this run, which is given to"):
+        evaluate_halted(run, twice, execution=EXECUTION)

@@ -236,6 +236,8 @@ def _note(
         notes.append(
             f"fewer than half of the resamples of {n} clusters ({cluster}){smallest} tell "
             f"{count.free} parameters: no interval; add clusters"
+            + ", or take interval sandwich"
+            * (rows.problem.objective.name not in EXTRAS)
         )
     elif not has and interval != "none":
         notes.append("fewer than half of the resamples tell the parameters: no interval")

@@ -55,17 +55,26 @@ def halted_dataset(
     }  # fmt: skip
     for name, values in facts.items():
         data[name] = (("puzzle",), values, name, "1")
+    variables = {
+        name: xr.Variable(dims, values, {"long_name": text, "units": unit})
+        for name, (dims, values, text, unit) in data.items()
+    }
+    variables["flops"].attrs["comment"] = "of an implicit gradient the most that it can take"
     return xr.Dataset(
-        {
-            name: xr.Variable(dims, values, {"long_name": text, "units": unit})
-            for name, (dims, values, text, unit) in data.items()
-        },
+        variables,
         coords={
-            "rule": [kind if at is None else f"{kind} {at:g}" for kind, at in rules],
+            "rule": [_name(kind, at) for kind, at in rules],
             "steps": steps.astype(np.int64),
         },
         attrs=dict(attrs),
     ).set_coords("threshold")
+
+
+def _name(kind: str, threshold: float | None) -> str:
+    """Call a rule by its kind and threshold, all digits of it: names tell rules apart."""
+    if threshold is None:
+        return kind
+    return f"{kind} {np.format_float_positional(threshold, trim='-')}"
 
 
 def rows(halted: xr.Dataset) -> list[dict[str, Any]]:

@@ -185,9 +185,10 @@ class Cluster:
         if not runs:
             return {}
         while not self.answered:
-            if time.monotonic() + wait > deadline:
+            left = deadline - time.monotonic()
+            if left <= 0:
                 raise SilentError(f"{self.unheard}; nothing was submitted")
-            time.sleep(wait)
+            time.sleep(min(wait, left))
             wait *= 2
             self.refresh()
         ids = slurm.ids_by_name(self.seen)

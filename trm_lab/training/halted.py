@@ -13,6 +13,7 @@ from trm_lab.config.recipe import Recipe
 from trm_lab.config.source import Source
 from trm_lab.config.test_time import Halted, Subject
 from trm_lab.config.validate import validate
+from trm_lab.errors import ConfigError
 from trm_lab.results.files import write_netcdf
 from trm_lab.results.halting import halted_dataset
 from trm_lab.training.evaluation import outcomes
@@ -38,10 +39,14 @@ def evaluate_halted(
     most FLOPs that it can take.
 
     Raises:
-        ConfigError: no run there, no such weights, or a rule that has nothing to go by.
+        ConfigError: no run there, no such weights, a rule that has nothing to go by, or `own`
+            beside what it is.
     """
     recipe = stored_recipe(run_dir)
     recipes = [_under(recipe, rule) for rule in setting.rules]
+    rules = [_told(recipe, rule) for rule in setting.rules]
+    if again := [kind for i, (kind, at) in enumerate(rules) if (kind, at) in rules[:i]]:
+        raise ConfigError(f"rule own: is {again[0]} in this run, which is given too; drop one")
     stored = stored_run(run_dir, subject, execution or Execution(), cache)
     puzzles, step = stored.puzzles, account(recipe).eval_flops
     if announce is not None:
@@ -56,7 +61,6 @@ def evaluate_halted(
         "seconds": time.perf_counter() - began,
     }
     facts = {name: getattr(puzzles, name) for name in ("signature", "clues", "guesses")}
-    rules = [_told(recipe, rule) for rule in setting.rules]
     halted = halted_dataset(found, rules, step, facts, attrs)
     mark = sha256(f"{setting.model_dump_json()} {subject.limit}".encode()).hexdigest()[:8]
     name = f"halted-{subject.split}-{subject.weights}-{mark}.nc"
