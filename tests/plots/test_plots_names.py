@@ -88,3 +88,38 @@ def test_what_all_names_have_is_left_out():
     assert distinct(["TRM, T=2, n=1", "TRM, T=2, n=2"]) == ["n=1", "n=2"]
     assert distinct(["TRM", "TRM, T=2"]) == ["TRM", "T=2"]
     assert distinct(["TRM, T=2"]) == ["TRM, T=2"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("[0.9, 0.95]", "[0.9, 0.99]"),
+        ("[[1, 2], 3]", "[[1, 2], 4]"),
+        ('{"heads": 2, "kind": "attention"}', '{"heads": 4, "kind": "attention"}'),
+        ("{'slots': 16, 'dim': 8}", "{'slots': 4, 'dim': 8}"),
+        ('["), a", "b"]', '["), c", "b"]'),
+        (r"['it\'s), a', 1]", r"['it\'s), b', 1]"),
+        ("(users', 2)", "(users', 3)"),
+    ],
+)
+def test_commas_of_a_value_part_no_name(first: str, second: str):
+    names = [f"HRM's, users', own.x={value}, model.n=1" for value in (first, second)]
+    assert distinct(names) == [f"own.x={first}", f"own.x={second}"]
+    assert brief(names) == [f"HRM's, users', x={value}, n=1" for value in (first, second)]
+
+
+def test_a_bracket_without_its_other_end_keeps_a_name_in_one_piece():
+    assert distinct(["TRM (a, n=1", "TRM (a, n=2"]) == ["TRM (a, n=1", "TRM (a, n=2"]
+    assert distinct(["a) TRM, n=1", "a) TRM, n=2"]) == ["n=1", "n=2"]
+
+
+def test_lines_end_with_whole_values():
+    arms = [
+        Arm(f"{name}, train.optimizer.betas={value}", name, 1, 1 + place, (0.4, 0.5, 0.45))
+        for name in ("TRM", "HRM")
+        for place, value in enumerate(("[0.9, 0.95]", "[0.9, 0.99]"))
+    ]
+    assert ends(curves.draw(study_tree(arms, contrasts=(), fits=()))) == [
+        "TRM, betas=[0.9,\n0.95]", "TRM, betas=[0.9,\n0.99]",
+        "HRM, betas=[0.9,\n0.95]", "HRM, betas=[0.9,\n0.99]",
+    ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from collections import Counter
 from itertools import accumulate
@@ -523,6 +524,37 @@ def test_a_journal_that_lost_its_end_goes_on_from_the_run_folders(
         assert len(trials) == 6
         told = {json.dumps(one[0]): one[2] for one in outline(trials)}
         assert told == {json.dumps(one[0]): one[2] for one in before[name]}
+
+
+def test_a_search_begun_under_other_names_of_trials_goes_on_in_their_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Settings of choices were in names as JSON once."""
+    executor = scripted(monkeypatch)
+    mixers = (
+        "model.ffn: {choices: [swiglu, norm_gate_swiglu]}",
+        "model.mixer: {choices: [{kind: attention, heads: 1}, {kind: attention, heads: 2}]}",
+    )
+    plan = searching(tmp_path, mixers, ("trials: 6", "trials: 4"))
+    drive(plan)
+    assert all("-attention-heads-" in key for key in executor.sent if key.startswith("trials/"))
+    journal = plan.root / "optuna.journal"
+    for folder in (plan.root / "trials").iterdir():
+        former = re.sub("attention-heads-(.)", r"heads-\1-kind-attention", folder.name)
+        journal.write_text(journal.read_text().replace(folder.name, former))
+        folder.rename(folder.with_name(former))
+    had = {name: outline(trials) for name, trials in arms(plan).items()}
+    winners, before, executor.sent = cells(plan), folders(plan), []
+    assert all("-kind-attention-" in run for told in had.values() for *_, run in told)
+    drive(plan)
+    assert executor.sent == []
+    assert (cells(plan), folders(plan)) == (winners, before)
+    more = searching(tmp_path, mixers)
+    drive(more)
+    assert [key.split("-")[0] for key in executor.sent if key.startswith("trials/")] == [
+        "trials/shallow", "trials/deep", "trials/shallow", "trials/deep",
+    ]  # fmt: skip
+    assert {name: outline(trials)[:4] for name, trials in arms(more).items()} == had
 
 
 def test_another_space_is_another_search_that_knows_the_old_values(

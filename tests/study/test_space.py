@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import in_a_process
-from tests.study.search_study import ONE_SEED, SEARCH, searching
+from tests.study.search_study import FIRST_LR, ONE_SEED, SEARCH, searching
 from tests.study.tiny import write_files
 from trm_lab.config.changes import Change
-from trm_lab.config.search import Parameter
+from trm_lab.config.search import Choice, Parameter
 from trm_lab.errors import ConfigError
 from trm_lab.study.sampling import sampler
+from trm_lab.study.space import label
 
 LR = "train.optimizer.lr: {low: 1e-4, high: 1e-1, log: true}"
 FFN = "model.ffn: {choices: [swiglu, norm_gate_swiglu]}"
@@ -172,6 +173,31 @@ def test_choices_are_stored_by_names_that_tell_them_apart():
     ]  # fmt: skip
     assert list(named({"kind": "a"}, "a")) == ['{"kind": "a"}', '"a"']
     assert list(named(1, True)) == ["1", "true"]
+
+
+MIXERS = "model.mixer: {choices: [{kind: attention, heads: 2}, {kind: attention, heads: 4}, conv]}"
+
+
+@pytest.mark.parametrize(
+    ("parameter", "stored", "said"),
+    [
+        (FFN, "swiglu", "ffn=swiglu"),
+        (MIXERS, '{"heads": 2, "kind": "attention"}', "mixer=attention heads=2"),
+        (MIXERS, "conv", "mixer=conv"),
+        ("train.optimizer.betas: {choices: [[0.9, 0.95], [0.9, 0.99]]}", "[0.9, 0.95]",
+         "betas=[0.9, 0.95]"),
+        ("train.ema: {choices: [null, 0.5]}", None, "ema=None"),
+        ("model.T: {low: 1, high: 2}", 2, "T=2"),
+    ],
+)  # fmt: skip
+def test_a_trial_is_called_as_a_factor_s_cell_is(
+    parameter: str, stored: Choice, said: str, tmp_path: Path
+):
+    search = searching(tmp_path, (FFN, parameter)).study.search
+    assert search is not None
+    name = parameter.partition(":")[0]
+    values = {"train.optimizer.lr": FIRST_LR, name: stored}
+    assert label("deep", search, values) == f"deep, lr=0.00443, {said}"
 
 
 def test_a_plan_says_the_budget_and_runs_nothing(tmp_path: Path):

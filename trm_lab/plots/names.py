@@ -6,10 +6,13 @@ from collections.abc import Sequence
 
 from trm_lab.plots import style
 
+_TOKEN = re.compile(r"""(?<!\w)(["'])(?:\\.|(?!\1).)*\1|, |.""", re.DOTALL)
+"""A quoted text, which no apostrophe inside a word begins; what parts a name; any character."""
+
 
 def brief(names: Sequence[str]) -> list[str]:
     """Call settings by the ends of their dotted names, where no two of them end alike."""
-    keys = {part.partition("=")[0] for name in names for part in name.split(", ") if "=" in part}
+    keys = {part.partition("=")[0] for name in names for part in _split(name) if "=" in part}
     ends = Counter(key.rpartition(".")[2] for key in keys)
     shown = {f"{key}=": f"{end}=" for key in keys if ends[end := key.rpartition(".")[2]] == 1}
 
@@ -17,15 +20,27 @@ def brief(names: Sequence[str]) -> list[str]:
         key, equals, value = part.partition("=")
         return shown.get(key + equals, key + equals) + value
 
-    return [", ".join(map(said, name.split(", "))) for name in names]
+    return [", ".join(map(said, _split(name))) for name in names]
 
 
 def distinct(names: Sequence[str]) -> list[str]:
     """Leave out the parts that all names have; a name that has nothing else stays whole."""
-    parts = [name.split(", ") for name in names]
+    parts = [_split(name) for name in names]
     shared = set(parts[0]).intersection(*parts) if len(parts) > 1 else set()
     left = (", ".join(part for part in own if part not in shared) for own in parts)
     return [short or name for short, name in zip(left, names, strict=True)]
+
+
+def _split(name: str) -> list[str]:
+    """Cut a name at its commas, but for those of a value: in brackets or quotes."""
+    parts, depth = [""], 0
+    for token in (found[0] for found in _TOKEN.finditer(name)):
+        if token == ", " and not depth:
+            parts.append("")
+            continue
+        parts[-1] += token
+        depth = max(0, depth + (token in "([{") - (token in ")]}"))
+    return parts
 
 
 def wrapped(name: str, width: int = style.WRAP) -> str:

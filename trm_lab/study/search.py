@@ -183,7 +183,7 @@ class SearchAgenda:
         Raises:
             ConfigError: it is no possible recipe.
         """
-        cell = self._cell(arm, trial, label(arm.cell.variant, trial.params))
+        cell = self._cell(arm, trial, label(arm.cell.variant, self.search, trial.params))
         name = self.names.setdefault(cell.recipe.id[:8], f"{TRIALS}/{cell.name}")
         cell = replace(cell, name=name, series=f"{cell.series}, searched")
         seed = self.plan.study.seeds[0]

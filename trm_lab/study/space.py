@@ -11,6 +11,7 @@ from trm_lab.config.changes import Change, Layer, blame, lay
 from trm_lab.config.search import Choice, Parameter, Search
 from trm_lab.config.source import Source
 from trm_lab.config.study import Study
+from trm_lab.study.combinations import texts
 
 NOT_SEARCHED = ("task", "eval")
 """Settings that say what is measured: values under different ones do not compare."""
@@ -39,13 +40,18 @@ def settings(search: Search, suggested: Mapping[str, Choice]) -> dict[str, Any]:
     return found
 
 
-def label(name: str, suggested: Mapping[str, Choice]) -> str:
-    """Name a trial's cell: the arm with the values, short."""
-    values = (f"{k.split('.')[-1]}={_short(v)}" for k, v in suggested.items())
+def label(name: str, search: Search, suggested: Mapping[str, Choice]) -> str:
+    """Name a trial's cell: the arm with the values, numbers short, choices as factors' are.
+
+    Names are for who reads: folders are found again by their recipe, suggestions by what is stored.
+    """
+    values = (f"{k.split('.')[-1]}={_said(search.parameters[k], v)}" for k, v in suggested.items())
     return ", ".join([name, *values])
 
 
-def _short(value: Choice) -> str:
+def _said(parameter: Parameter, value: Choice) -> str:
+    if parameter.choices is not None:
+        return dict(zip(parameter.named, texts(parameter.choices), strict=True))[value]
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
