@@ -99,7 +99,7 @@ def test_a_curve_of_thresholds_comes_from_one_run(run: Path, trm_lab: TrmLab) ->
     assert lines[1] == columns
     found = [line[:2] + line[3:4] for line in lines[2:8]]
     assert found[:2] == [["confidence -1000000000", s, "1.000"] for s in ("2", "3")]
-    assert found[4:] == [["confidence 1e+09", s, f"{s}.000"] for s in ("2", "3")]
+    assert found[4:] == [["confidence 1000000000", s, f"{s}.000"] for s in ("2", "3")]
     file = Path(lines[8][0].removeprefix("wrote "))
     told = json.loads(trm_lab(*asked, "--json").out)
     assert (told["file"], told["figures"], told["N_sup"]) == (str(file), [], 3)
