@@ -698,6 +698,8 @@ def test_what_became_of_a_budget_is_told_and_kept(tmp_path: Path, monkeypatch: p
         for what in ("completed", "repeated"):
             assert f"{counts[what]} {what}" in line
         assert line == spent_text(arm, found)
+    older = {"spent": {"completed": 6}, "impossible": ""}  # of a plan that names no best one
+    assert spent_text("deep", older) == "deep: 6 suggestions: 6 completed"
 
 
 @pytest.mark.parametrize(
