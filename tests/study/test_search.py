@@ -23,6 +23,7 @@ from tests.study.search_study import (
     searching,
 )
 from tests.study.tiny import local
+from trm_lab.cli.outcomes import status
 from trm_lab.errors import ConfigError
 from trm_lab.runs import RunFolder, State
 from trm_lab.study import checkup
@@ -333,7 +334,8 @@ def test_an_arm_without_a_complete_trial_has_no_winner_and_says_so(
     plan = searching(tmp_path)
     drive(plan, say=said.append)
     assert said == [
-        "shallow: 6 suggestions: 6 completed",
+        "shallow: 6 suggestions: 6 completed; best lr=0.00443, ffn=swiglu: "
+        "validation puzzle accuracy 0.500",
         "deep: 6 suggestions: 6 without a value",
         "deep: no trial was completed, so there is no winner to confirm",
     ]
@@ -696,6 +698,39 @@ def test_what_became_of_a_budget_is_told_and_kept(tmp_path: Path, monkeypatch: p
         for what in ("completed", "repeated"):
             assert f"{counts[what]} {what}" in line
         assert line == spent_text(arm, found)
+    older = {"spent": {"completed": 6}, "impossible": ""}  # of a plan that names no best one
+    assert spent_text("deep", older) == "deep: 6 suggestions: 6 completed"
+
+
+@pytest.mark.parametrize(
+    ("study", "objectives", "value"),
+    [
+        (("metric: {name: puzzle", "metric: {name: cell"), "",
+         r"validation cell accuracy (0\.\d{3})"),
+        (("name: tiny", "name: tiny"), "\n  objectives: [puzzle_accuracy, flops, params]",
+         r"validation puzzle accuracy (0\.\d{3}), flops 4e\+03, params \d\.\d+e\+03"),
+    ],
+)  # fmt: skip
+def test_the_best_suggestion_is_named_with_its_value(
+    study: tuple[str, str], objectives: str, value: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+):  # fmt: skip
+    scripted(monkeypatch)
+    plan = searching(tmp_path, ("trials: 6", f"trials: 6{objectives}"), study=(study,))
+    said: list[str] = []
+    drive(plan, say=said.append)
+    capsys.readouterr()
+    status(plan.root, None, [], tmp_path, json=False)
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[-2:] == said
+    for line, (arm, trials) in zip(said, arms(plan).items(), strict=True):
+        best = max(trials, key=lambda t: t.values[0])
+        lr, ffn = best.params["train.optimizer.lr"], best.params["model.ffn"]
+        text = f"{arm}: 6 suggestions: 6 completed; best lr={lr:.3g}, ffn={ffn}: "
+        assert line.startswith(text)
+        found = re.fullmatch(value, line.removeprefix(text))
+        assert found is not None, line
+        assert float(found[1]) == round(best.values[0], 3)
 
 
 def test_a_plan_counts_what_a_search_has_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

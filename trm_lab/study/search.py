@@ -23,9 +23,9 @@ from trm_lab.study.journal import RUN, Journal
 from trm_lab.study.matrix import Cell, checked, slug
 from trm_lab.study.plan import Plan, Run
 from trm_lab.study.search_ahead import unpruned
-from trm_lab.study.space import label, overlay, settings
+from trm_lab.study.space import brief, label, overlay, settings
 from trm_lab.study.trials import TRIALS, spent_text, told_in, write_trial
-from trm_lab.study.values import evaluations, objectives
+from trm_lab.study.values import evaluations, judged, objectives
 
 
 class SearchAgenda:
@@ -228,7 +228,7 @@ class SearchAgenda:
         return agenda.begin(self.again) if runs else []
 
     def _spent(self, arm: Arm) -> dict[str, Any]:
-        """Count what an arm's suggestions came to, and tell why one was impossible."""
+        """Count what an arm's suggestions came to; name the best, and why one was impossible."""
         counts, why, met = Counter[str](), "", set[str]()
         valued = {t.user_attrs[RUN] for t in arm.trials() if t.state is TrialState.COMPLETE}
         for trial in arm.suggestions():
@@ -243,7 +243,11 @@ class SearchAgenda:
                 lacks = state is State.COMPLETED and key not in valued
                 counts["without a value" if lacks else state.value] += 1
                 met.add(key)
-        return {"spent": dict(counts), "impossible": why}
+        best = ""
+        for trial in arm.winners(1):
+            values = judged(self.plan.study, trial.values)
+            best = f"{brief(self.search, trial.params)}: {values}"
+        return {"spent": dict(counts), "impossible": why, "best": best}
 
     def _winners(self, arm: Arm) -> Iterator[Cell]:
         best = arm.winners(self.search.confirm.top)

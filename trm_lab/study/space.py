@@ -45,8 +45,13 @@ def label(name: str, search: Search, suggested: Mapping[str, Choice]) -> str:
 
     Names are for who reads: folders are found again by their recipe, suggestions by what is stored.
     """
+    return f"{name}, {brief(search, suggested)}"
+
+
+def brief(search: Search, suggested: Mapping[str, Choice]) -> str:
+    """Say what is suggested as labels do: `lr=0.00859, n=2`."""
     values = (f"{k.split('.')[-1]}={_said(search.parameters[k], v)}" for k, v in suggested.items())
-    return ", ".join([name, *values])
+    return ", ".join(values)
 
 
 def _said(parameter: Parameter, value: Choice) -> str:

@@ -53,11 +53,12 @@ def told_in(root: Path, search: str) -> "list[tuple[int, str, dict[str, Choice]]
 
 
 def spent_text(variant: str, told: dict[str, Any]) -> str:
-    """Say what came of an arm's budget, from what plan.json tells of the arm."""
+    """Say what came of an arm's budget and what won, from what plan.json tells of the arm."""
     counts = told["spent"]
     why = {"impossible": f" ({told['impossible'].splitlines()[0]})"} if told["impossible"] else {}
     parts = ", ".join(f"{count} {what}{why.get(what, '')}" for what, count in counts.items())
-    return f"{variant}: {sum(counts.values())} suggestions: {parts}"
+    best = f"; best {told['best']}" if told.get("best") else ""  # older plans do not tell it
+    return f"{variant}: {sum(counts.values())} suggestions: {parts}{best}"
 
 
 def _read(path: Path) -> dict[str, Any] | None:

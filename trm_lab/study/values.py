@@ -2,7 +2,7 @@
 
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,11 +39,10 @@ def objectives(run: Run, study: Study) -> list[float]:
 
     Test puzzles have no part in a search: they are for its winners.
     """
-    assert study.search is not None
     _, wanted = _metric(run, study)
     seen = [record for record in run.folder.records() if record.get("kind") == "evaluation"]
     found = []
-    for name in study.search.objectives or (study.metric.name,):
+    for name in objective_names(study):
         match name:
             case "flops":
                 found.append(float(seen[-1]["flops"]) if seen else float("nan"))
@@ -53,6 +52,22 @@ def objectives(run: Run, study: Study) -> list[float]:
                 last = seen[-1][name][seen[-1]["steps"].index(wanted)] if seen else None
                 found.append(float("nan") if last is None else float(last))
     return found
+
+
+def objective_names(study: Study) -> tuple[str, ...]:
+    """Name what a search judges by, in the order of a trial's values."""
+    assert study.search is not None
+    return tuple(study.search.objectives or (study.metric.name,))
+
+
+def judged(study: Study, values: Sequence[float]) -> str:
+    """Say the values of a trial with their names: `validation cell accuracy 0.478`."""
+    return ", ".join(
+        f"validation {name.replace('_', ' ')} {value:.3f}"
+        if name.endswith("accuracy")
+        else f"{name} {value:.3g}"
+        for name, value in zip(objective_names(study), values, strict=True)
+    )
 
 
 def final_value(run: Run, study: Study) -> float:
