@@ -13,7 +13,9 @@ from matplotlib.lines import Line2D
 
 from trm_lab.plots import captions, style
 from trm_lab.plots.abscissa import KNOWN, Abscissa, lines, values
+from trm_lab.plots.ends import name_lines
 from trm_lab.plots.fitted import frame
+from trm_lab.plots.names import common
 from trm_lab.plots.tables import (
     PANELS,
     At,
@@ -30,6 +32,8 @@ DODGE, BESIDE = 0.06, 0.022
 range of x, in octaves where the axis is logarithmic."""
 MARGIN = 0.1
 """Left free beside the outermost marks, a share of the same range."""
+END = "_end "
+"""Begins the label of marks that are named at their end, not in the legend."""
 _SEEDS: dict[str, Any] = {"ms": 3, "mfc": "none", "mew": 0.7, "alpha": 0.75, "clip_on": False}
 
 
@@ -58,7 +62,8 @@ def draw(
 ) -> Axes:
     """Draw every seed, the mean and interval of every cell, and the laws fitted to the same data.
 
-    Laws belong to the final test and are drawn there alone.
+    Laws belong to the final test and are drawn there alone.  Several lines of one series have
+    shades of its colour, and with the legend their names at their ends.
     """
     alone = ax is None
     ax = style.axes(ax)
@@ -75,25 +80,26 @@ def draw(
         return style.note(ax, f"{x.title}: no cell has a number")
     scale_ = Scale.of(cells["real"])
     cells = cells.assign(x=_side_by_side(cells["real"], scale_))
-    drawn = cells[cells[f"{at}_n"] > 0]
     places = cells.set_index("cell")["x"]
     for series, look in looks.items():
-        mine = drawn[drawn["series"] == series].sort_values("x", kind="stable")
-        if mine.empty:
-            continue
-        seeds = runs[runs["cell"].isin(mine["cell"]) & runs[f"at_{at}"].notna()]
-        beside = scale_.moved(seeds["cell"].map(places), BESIDE)
-        ax.plot(beside, seeds[f"at_{at}"] * factor, look.marker, mec=look.color,
-                label=f"_{series} seeds", **_SEEDS)  # fmt: skip
-        lower, mean, upper = (mine[f"{at}_{k}"] * factor for k in ("lower", "mean", "upper"))
-        ax.vlines(mine["x"], lower, upper, color=look.color, lw=1.1, label=f"_{series} interval")
-        ax.plot(mine["x"], mean, look.marker, color=look.color, clip_on=False, label=series)
-        if not any(name == series for name, _ in laws):
-            for _, line in mine.groupby("line", sort=False):
-                if line["real"].nunique() == 1:
-                    continue
-                ax.plot(line["x"], mean[line.index], "-", color=look.color, lw=1.0,
-                        label=f"_{series} line")  # fmt: skip
+        groups = list(cells[cells["series"] == series].groupby("line", sort=False))
+        for place, (_, planned) in enumerate(groups):
+            mine = planned[planned[f"{at}_n"] > 0].sort_values("x", kind="stable")
+            if mine.empty:
+                continue
+            color = style.shade(look.color, place, len(groups))
+            seeds = runs[runs["cell"].isin(mine["cell"]) & runs[f"at_{at}"].notna()]
+            beside = scale_.moved(seeds["cell"].map(places), BESIDE)
+            ax.plot(beside, seeds[f"at_{at}"] * factor, look.marker, mec=color,
+                    label=f"_{series} seeds", **_SEEDS)  # fmt: skip
+            lower, mean, upper = (mine[f"{at}_{k}"] * factor for k in ("lower", "mean", "upper"))
+            ax.vlines(mine["x"], lower, upper, color=color, lw=1.1, label=f"_{series} interval")
+            label = series if len(groups) == 1 else END + common(list(planned["label"]))
+            ax.plot(mine["x"], mean, look.marker, color=color, clip_on=False, label=label)
+            if not any(name == series for name, _ in laws) and mine["real"].nunique() > 1:
+                ax.plot(mine["x"], mean, "-", color=color, lw=1.0, label=f"_{series} line")
+        if len(groups) > 1 and (cells.loc[cells["series"] == series, f"{at}_n"] > 0).any():
+            ax.plot([], [], look.marker, color=look.color, label=series)  # for the legend
     forms = list(dict.fromkeys(fit.attrs.get("law_name") for _, fit in laws))
     for series, fit in laws:
         stroke = _STROKES[forms.index(fit.attrs.get("law_name")) % len(_STROKES)]
@@ -108,6 +114,8 @@ def draw(
         ax.figure.legend(handles=entries(ax), loc="outside upper center", ncols=2)
     elif legend:
         ax.legend(handles=entries(ax), loc="best")
+    if legend:
+        name_lines(ax, prefix=END)
     return ax
 
 
@@ -222,6 +230,7 @@ def panels(tree: xr.DataTree, fits: Sequence[xr.Dataset] = (), x: Abscissa = DEP
     handles = entries(left) or entries(right)
     if handles:
         fig.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5))
+    name_lines(left, right, prefix=END)
     return fig
 
 
@@ -235,6 +244,8 @@ def caption(tree: xr.DataTree, fits: Sequence[xr.Dataset] = (), x: Abscissa = DE
         f"bars: mean and {captions.interval(cells)} over seeds. Marks at the same x "
         "stand side by side."
     )
+    if (lines(tree, cells, x.name).groupby(cells["series"]).nunique() > 1).any():
+        text += " Shades of a colour: lines of one series, named at their ends."
     text += captions.past_the_scale(cells, "updates") or captions.past_the_scale(cells, "compute")
     return text + "".join(_described(series, fit) for series, fit in _laws(tree, fits, x))
 

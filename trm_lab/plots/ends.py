@@ -40,16 +40,16 @@ def spread(wanted: np.ndarray, sizes: np.ndarray, low: float, high: float) -> np
     return placed
 
 
-def name_lines(*panels: Axes) -> None:
+def name_lines(*panels: Axes, prefix: str = "") -> None:
     """Write the label of each line right of its axes, with a thin stroke to the line's end.
 
     What all labels of a panel share is left out.  Lines whose label begins with an underscore have
-    no name.  All axes are of one figure, which is laid out first, and grows where names need it.
+    no name; given a prefix, those have one whose label begins with it: the rest of that label.  All
+    axes are of one figure, which is laid out first, and grows where names need it.
     """
-    named = [(ax, lines) for ax in panels if (lines := _named(ax))]
+    named = [(ax, lines) for ax in panels if (lines := _named(ax, prefix))]
     texts = [
-        [wrapped(name) for name in distinct(brief([str(line.get_label()) for line in lines]))]
-        for _, lines in named
+        [wrapped(name) for name in distinct(brief(list(lines.values())))] for _, lines in named
     ]
     sizes = [
         np.array([(1 + text.count("\n")) * style.TEXT * LINE for text in own]) for own in texts
@@ -75,8 +75,13 @@ def name_lines(*panels: Axes) -> None:
             )
 
 
-def _named(ax: Axes) -> list[Line2D]:
-    return [line for line in ax.get_lines() if not str(line.get_label()).startswith("_")]
+def _named(ax: Axes, prefix: str) -> dict[Line2D, str]:
+    labels = {line: str(line.get_label()) for line in ax.get_lines()}
+    return {
+        line: label.removeprefix(prefix)
+        for line, label in labels.items()
+        if (label.startswith(prefix) if prefix else not label.startswith("_"))
+    }
 
 
 def _points(ax: Axes) -> float:

@@ -31,6 +31,12 @@ def distinct(names: Sequence[str]) -> list[str]:
     return [short or name for short, name in zip(left, names, strict=True)]
 
 
+def common(names: Sequence[str]) -> str:
+    """Call cells together by the parts that all their names have, or by the first without any."""
+    first, *rest = map(_split, names)
+    return ", ".join(part for part in first if all(part in own for own in rest)) or names[0]
+
+
 def _split(name: str) -> list[str]:
     """Cut a name at its commas, but for those of a value: in brackets or quotes."""
     parts, depth = [""], 0
