@@ -15,8 +15,8 @@ class ConfigError(ValueError):
 def near_miss(word: object, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """Give the name that a misspelt word most likely stands for, if one is near.
 
-    Case does not count, and the beginning of a name stands for it.  `cutoff`: least similarity, 0
-    to 1 (that of `difflib`).
+    Case does not count.  The whole name stands before the shortest that the word begins, and that
+    before the most similar.  `cutoff`: least similarity, 0 to 1 (that of `difflib`).
     """
     from difflib import get_close_matches
 
@@ -25,7 +25,7 @@ def near_miss(word: object, known: Iterable[str], cutoff: float = 0.6) -> str | 
     for name in known:
         names.setdefault(name.lower(), name)
     longer = [name for name in names if len(said) > 2 and name.startswith(said)]
-    found = longer or get_close_matches(said, names, n=1, cutoff=cutoff)
+    found = sorted(longer, key=len) or get_close_matches(said, names, n=1, cutoff=cutoff)
     return names[found[0]] if found else None
 
 

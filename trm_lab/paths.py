@@ -67,10 +67,10 @@ def expect(path: Path, *wanted: str) -> None:
     if not found or found in wanted:
         return
     text = f"{path}: is {found}, not {' or '.join(wanted)}"
-    if RUN in wanted and found == RESULTS:
-        runs = sorted(path.glob("*/seed-*"))
-        raise ConfigError(text + (f"; its runs lie below, as {runs[0]}" if runs else ""))
     inside = [p.parent for p in sorted(path.glob("*/recipe.yaml"))] if found == "a folder" else []
+    if RUN in wanted and (inside or found == RESULTS):
+        runs = inside or sorted(path.glob("*/seed-*"))
+        raise ConfigError(text + (f"; its runs lie below, as {runs[0]}" if runs else ""))
     if inside and RESULTS in wanted:
         raise ConfigError(
             f"{text}: {inside[0]} is {RUN}, and results are gathered from CELL/seed-K; "

@@ -196,6 +196,24 @@ TABLE: dict[str, tuple[tuple[str, str | bytes], str, str]] = {
                 "confirm: {seeds: [9]}}\nseeds: [0]")), "20:44",
         "search.parameters.model.T.low: input should be a number, not 'one'",
     ),
+    "a bare list for a searched setting": (
+        edited(("seeds: [0, 1]", "search: {trials: 2, parameters: {model.n: [1, 2]}, "
+                "confirm: {seeds: [9]}}\nseeds: [0]")), "20:34",
+        "search.parameters.model.n: needs {choices: [1, 2]} or {low: ..., high: ...}, not [1, 2]",
+    ),
+    "a bare value for a searched setting": (
+        edited(("seeds: [0, 1]", "search: {trials: 2, parameters: {model.n: 3}, "
+                "confirm: {seeds: [9]}}\nseeds: [0]")), "20:34",
+        "search.parameters.model.n: needs {choices: [...]} or {low: ..., high: ...}, not 3",
+    ),
+    "a misspelt key of a searched setting": (
+        edited(("seeds: [0, 1]", "search: {trials: 2, parameters: {model.n: {choice: [1, 2]}}, "
+                "confirm: {seeds: [9]}}\nseeds: [0]")), "20:44",
+        "search.parameters.model.n.choice: unknown setting; did you mean choices?",
+    ),
+    "a number for a group of settings": (
+        edited(variant("model: 3")), "19:37", "model: needs settings, as {name: value}, not 3",
+    ),
     # Given twice.
     "a key given twice": (
         edited(("  eval:", "  train: {}\n  eval:")), "16:3", "found duplicate key train",

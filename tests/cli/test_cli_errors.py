@@ -276,6 +276,8 @@ RUN_TAKEN = "`trm-lab eval hand`, `diagnose` and `explain` take it"
           for verb in ("eval", "diagnose")),
         (("eval", "study"), "study: is a study's folder of results, not one run; its runs lie "
          "below, as study/cell/seed-0"),
+        *(((verb, "study/cell"), "study/cell: is a folder, not one run; its runs lie below, as "
+           "study/cell/seed-0") for verb in ("eval", "diagnose")),
         (("diagnose", "hnad"), "hnad: no such run folder; `trm-lab run STUDY` and `trm-lab train "
          "RECIPE --out hnad` make one; did you mean hand?"),
         (("explain", "here.yaml"),
@@ -294,6 +296,7 @@ def test_a_path_of_another_kind_is_named_with_the_verb_that_takes_it(
     (folder / "hands" / "a").mkdir(parents=True)
     (folder / "hands" / "a" / "recipe.yaml").write_text("preset: trm_mlp\n")
     (folder / "study" / "cell" / "seed-0").mkdir(parents=True)
+    (folder / "study" / "cell" / "seed-0" / "recipe.yaml").write_text("preset: trm_mlp\n")
     assert refused(trm_lab, *arguments) == f"error: {error}\n"
 
 

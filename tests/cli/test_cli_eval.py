@@ -145,6 +145,11 @@ def test_one_thread_is_taken_unless_told(
             ("--rule", "orakle"),
             "--rule orakle: rules.0: no such kind 'orakle'; did you mean oracle?",
         ),
+        (
+            ("--rule", "confidnce", "--threshold", "0,1"),
+            "error: --rule confidnce --threshold 0,1: rules.0: no such kind 'confidnce'; did you "
+            "mean confidence?\n",
+        ),
         (("--rule", "q_learning"), "rule q_learning reads a head"),
         (
             ("--rule", "own", "--T", "1", "--rollouts", "1,2", "--noise", "0.1", "--figure"),
@@ -158,6 +163,7 @@ def test_errors_say_what_is_wrong(
     done = trm_lab("eval", run, *arguments)
     assert done.code == 2
     assert message in done.err
+    assert done.err.count("\n") == 1
 
 
 def test_a_folder_without_a_run_is_an_error(tmp_path: Path, trm_lab: TrmLab) -> None:

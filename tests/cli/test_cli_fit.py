@@ -73,6 +73,20 @@ def test_a_netcdf_table_gives_the_same_fit(table: Path, trm_lab: TrmLab):
     assert of_csv["attrs"]["status"] == "converged"
 
 
+def test_the_advice_of_a_fit_is_an_option_that_can_be_typed(table: Path, trm_lab: TrmLab):
+    call = ("fit", "runs.csv", "--law", "SumPower(N, D)", "--y", "loss", "--interval", "none")
+    assert "resample cells, such as --cluster N\n" in trm_lab(*call).out
+    for asked in ("N", "N,D"):
+        done = trm_lab(*call, "--cluster", asked, "--where", "arch=trm")
+        assert done.code == 0, done.err
+        assert "resample" not in done.out
+        assert "left out" not in done.out  # every row is taken
+    twice = pd.concat([pd.read_csv(table)] * 2)
+    twice.to_csv("twice.csv", index=False)
+    told = trm_lab("fit", "twice.csv", *call[2:], "--cluster", "row").out
+    assert "resample cells, such as --cluster N,D\n" in told
+
+
 def test_counts_clusters_and_the_methods_paragraph(table: Path, trm_lab: TrmLab):
     done = trm_lab(
         "fit", "runs.csv", "--law", "Logistic(D)", "--y", "solved,of", "--cluster", "N",

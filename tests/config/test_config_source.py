@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from trm_lab.config.source import Source, merge, parse_setting, parse_yaml, read_yaml
-from trm_lab.errors import ConfigError
+from trm_lab.errors import ConfigError, near_miss, near_path
 
 TEXT = """\
 model:
@@ -105,6 +105,31 @@ def test_another_kind_replaces_all_that_belonged_to_the_first() -> None:
     same = merge(base, {"mixer": {"kind": "attention", "head_dim": 6}})
     assert same == {"mixer": {"kind": "attention", "heads": 8, "head_dim": 6}}
     assert merge(base, {"mixer": "token_mlp"}) == {"mixer": "token_mlp"}
+
+
+@pytest.mark.parametrize(
+    ("said", "there", "meant"),
+    [
+        ("grad.yml", ["studies/grad.yaml", "studies/gradient_scheme.yaml"], "studies/grad.yaml"),
+        ("grad", ["studies/grad.yaml", "studies/gradient.yaml"], "studies/grad.yaml"),
+        ("studies/grad.yml", ["studies/grad.yaml", "studies/grad_2.yaml"], "studies/grad.yaml"),
+        ("run.csv", ["runs.csv", "runs.sum_power.nc"], "runs.csv"),
+        ("mine", ["runs/mine-smoke-set-f856b2", "studies/mine.yaml"], "studies/mine.yaml"),
+    ],
+)
+def test_a_whole_name_is_nearer_than_one_that_begins_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, there: list[str], meant: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in there:
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).touch()
+    assert near_path(Path(said)) == f"; did you mean {meant}?"
+
+
+def test_the_beginning_of_a_name_is_nearer_than_a_similar_name() -> None:
+    assert near_miss("conf", ["cosine", "confidence"], cutoff=0.5) == "confidence"
+    assert near_miss("table_2", ["table_1", "table_2/many", "table_2/one"]) == "table_2/one"
 
 
 def test_files_that_cannot_be_read_are_named_with_the_near_miss(tmp_path: Path) -> None:

@@ -172,9 +172,15 @@ def test_resampling_single_runs_of_shared_cells_warns():
     cells = {"N": np.repeat([1e6, 1e7, 1e8], 4), "D": np.tile([1e8, 1e9, 3e9, 1e10], 3)}
     cells["y"] = 1.5 + 200 * cells["N"] ** -0.3 + 900 * cells["D"] ** -0.35
     cells["cell"] = np.repeat([0, 1, 2], 4)
-    with pytest.warns(ClusterWarning, match=r"rows share N, D.*resample cells, such as cluster="):
-        fit(cells, "y", "SumPower(N, D)", cluster="row", interval="none")
+    with pytest.warns(
+        ClusterWarning, match=r"rows share N, D.*resample cells, such as cluster=\['N'\]"
+    ):
+        fit(cells, "y", "SumPower(N, D)", cluster="row", interval="none")  # one row of N and D each
     fit(cells, "y", "SumPower(N, D)", cluster="cell", interval="none")  # warnings are errors here
+    fit(cells, "y", "SumPower(N, D)", cluster=["D", "N"], interval="none")  # what was asked for
+    twice = {name: np.tile(values, 2) for name, values in cells.items()}
+    with pytest.warns(ClusterWarning, match=r"such as cluster=\['N', 'D'\]$"):
+        fit(twice, "y", "SumPower(N, D)", cluster="row", interval="none")
 
 
 # -- verdicts ------------------------------------------------------------------------------------

@@ -117,8 +117,10 @@ def _halted(
     if threshold is not None:
         rules = [{"kind": rule, "threshold": at} for at in numbers("threshold", threshold, float)]
     said = f"--rule {rule}" + f" --threshold {threshold}" * (threshold is not None)
-    given = {"steps": list(setting.steps), "rules": rules}
-    return validate(Halted, Source(given, "eval", arguments={("rules",): said}))
+    for some in (rules[:1], rules):  # what is wrong with the rule is said once
+        given = {"steps": list(setting.steps), "rules": some}
+        made = validate(Halted, Source(given, "eval", arguments={("rules",): said}))
+    return made
 
 
 def numbers(name: str, text: str, kind: type[Any] = int) -> list[Any]:

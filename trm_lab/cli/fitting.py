@@ -182,7 +182,10 @@ def _one(
             frame[kept], y[0] if len(y) == 1 else (y[0], y[1]), law, cluster=cluster, name=name,
             **{key: value for key, value in given.items() if value not in (None, ())},
         )  # fmt: skip
-    notes = [made.attrs["note"], note, *(str(one.message) for one in told)]
+    messages = [
+        m.for_cli() if isinstance(m := one.message, ClusterWarning) else str(m) for one in told
+    ]
+    notes = [made.attrs["note"], note, *messages]
     made.attrs |= {**about, "note": "; ".join(filter(None, notes))}
     if not bool(made["coefficients"].notnull().any()):
         raise ConfigError(f"{place}: {made.attrs['note']}; nothing is saved")
@@ -236,7 +239,7 @@ def _where(frame: "pd.DataFrame", asked: tuple[str, ...]) -> tuple["npt.NDArray[
         if not kept.any():
             raise ConfigError(f"--where: no row has all of {', '.join(asked)}")
     left = int((~kept).sum())
-    return kept, f"left out: {left} of {len(frame)} rows, not {', '.join(asked)}" * bool(asked)
+    return kept, f"left out: {left} of {len(frame)} rows, not {', '.join(asked)}" * bool(left)
 
 
 def _same(values: "pd.Series[Any]", value: str) -> "pd.Series[bool]":

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from trm_lab.config.base import Positive, Setting, one_of
+from trm_lab.config.validate import show
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Number = Annotated[int | float, one_of("a number")]
@@ -27,6 +28,16 @@ class Parameter(Setting):
     """Distance of neighbours; whole numbers are 1 apart unless told."""
     choices: Annotated[tuple[Any, ...], Field(strict=False, min_length=2)] | None = None
     """Any values that the setting takes, mappings too."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_bare(cls, given: Any) -> Any:
+        if isinstance(given, dict | cls):
+            return given
+        listed = show(given) if isinstance(given, list) else "[...]"
+        raise ValueError(
+            f"needs {{choices: {listed}}} or {{low: ..., high: ...}}, not {show(given)}"
+        )
 
     @model_validator(mode="after")
     def _range_or_list(self) -> Self:

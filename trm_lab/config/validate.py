@@ -93,6 +93,8 @@ def _explain(detail: ErrorDetails, kind: type[BaseModel], values: Any, source: S
             choices = [c.strip(" '") for c in context["expected"].replace(" or ", ",").split(",")]
             what = f"{show(detail['input'])} is not one of {', '.join(choices)}"
             what += suggest(detail["input"], choices) if isinstance(detail["input"], str) else ""
+        case "model_type":
+            what = f"needs settings, as {{name: value}}, not {show(detail['input'])}"
         case "tuple_type":
             what = f"input should be a list, not {show(detail['input'])}"
         case "too_short":
@@ -190,8 +192,12 @@ def _locate(loc: Path, kind: type[BaseModel], values: Any) -> tuple[Path, type[B
     path: list[str | int] = []
     owner: type[BaseModel] | None = kind
     options: list[type[BaseModel]] = [kind]
-    here = values
+    here, keyed = values, False
     for part in loc:
+        if keyed:  # a key of a mapping to settings is none of their fields
+            path.append(part)
+            here, keyed = _get(here, part), False
+            continue
         chosen = [o for o in options if _tag(o) == part] if len(options) > 1 else []
         if chosen:
             options = chosen
@@ -201,6 +207,7 @@ def _locate(loc: Path, kind: type[BaseModel], values: Any) -> tuple[Path, type[B
         field = owner.model_fields.get(str(part)) if owner else None
         if field:
             options = _models(field.annotation)
+            keyed = get_origin(field.annotation) is dict
             own = _own(field.metadata, _get(here, part))
             options = [own] if own else options
         elif isinstance(part, str):

@@ -35,6 +35,15 @@ _SHARE = f"{_COUNTS}, and divide percentages by 100 first"
 class ClusterWarning(UserWarning):
     """Rows are taken as independent though they share clusters, or cells of the design."""
 
+    def __init__(self, text: str, cells: Sequence[str] = ()) -> None:
+        """Tell `text`, which ends in the advice to resample by the columns `cells`, if any."""
+        super().__init__(text + f", such as cluster={list(cells)!r}" * bool(cells))
+        self.text, self.cells = text, tuple(cells)
+
+    def for_cli(self) -> str:
+        """Give the text as the command line takes its advice."""
+        return self.text + f", such as --cluster {','.join(self.cells)}" * bool(self.cells)
+
 
 @dataclass(frozen=True)
 class Rows:
@@ -199,15 +208,27 @@ def _clusters(
         who, name = each, "row"
     else:
         who, name = labels(frame, cluster, "cluster")
-    if len(np.unique(who)) == len(who) and (shared := _shared(X)):
-        warnings.warn(
+    shared = _shared(X) if len(np.unique(who)) == len(who) else []
+    cells = _cells(X, shared)
+    cells_asked = cells != shared and set(shared) <= set(name.split(" x "))  # of one row each
+    if shared and not cells_asked:
+        text = (
             f"every row is a cluster of its own, though rows share {', '.join(shared)}: if rows of "
-            "one cell have anything else in common, these intervals are too narrow; resample "
-            f"cells, such as cluster={shared!r}",
-            ClusterWarning,
-            stacklevel=4,
+            "one cell have anything else in common, these intervals are too narrow; resample cells"
         )
+        warnings.warn(ClusterWarning(text, cells), stacklevel=4)
     return who, name
+
+
+def _cells(X: dict[str, FloatArray], shared: list[str]) -> list[str]:
+    """Give as many of the columns as leave a cell of more than one row."""
+    cells = list(shared)
+    while len(cells) > 1:
+        rows = np.stack([X[name] for name in cells], axis=-1)
+        if len(np.unique(rows, axis=0)) < len(rows):
+            break
+        cells.pop()
+    return cells
 
 
 def _shared(X: dict[str, FloatArray]) -> list[str]:
